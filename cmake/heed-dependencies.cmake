@@ -1,0 +1,87 @@
+# Finds what heed's headers include. The build and the installed package share this file, so that both accept the same
+# versions: Eigen from 3.4 and xsimd from 8.1, without an upper end. The versions are compared here because the version
+# files of the packages refuse a newer major number.
+
+set(HEED_EIGEN_MINIMUM 3.4)
+set(HEED_XSIMD_MINIMUM 8.1)
+
+# Sets `result` to an empty string, or to one line that says what is missing. Targets that the caller made are taken as
+# they are.
+function(heed_find_dependencies result)
+  set(${result} "" PARENT_SCOPE)
+
+  if(NOT TARGET Eigen3::Eigen)
+    find_package(Eigen3 CONFIG QUIET)
+    if(NOT TARGET Eigen3::Eigen)
+      set(${result} "heed needs Eigen ${HEED_EIGEN_MINIMUM} or later: no Eigen3 package was found" PARENT_SCOPE)
+      return()
+    endif()
+    if(Eigen3_VERSION VERSION_LESS HEED_EIGEN_MINIMUM)
+      set(${result} "heed needs Eigen ${HEED_EIGEN_MINIMUM} or later, found ${Eigen3_VERSION}" PARENT_SCOPE)
+      return()
+    endif()
+    heed_make_visible(Eigen3::Eigen)
+  endif()
+
+  if(NOT TARGET xsimd)
+    find_package(xsimd CONFIG QUIET)
+    if(xsimd_FOUND)
+      set(version "${xsimd_VERSION}")
+    else()
+      find_path(HEED_XSIMD_INCLUDE_DIR xsimd/xsimd.hpp)
+      mark_as_advanced(HEED_XSIMD_INCLUDE_DIR)
+      if(NOT HEED_XSIMD_INCLUDE_DIR)
+        set(${result} "heed needs xsimd ${HEED_XSIMD_MINIMUM} or later: no xsimd was found" PARENT_SCOPE)
+        return()
+      endif()
+      set(xsimd_INCLUDE_DIRS "${HEED_XSIMD_INCLUDE_DIR}")
+      heed_xsimd_version_of("${HEED_XSIMD_INCLUDE_DIR}" version)
+    endif()
+    if(version VERSION_LESS HEED_XSIMD_MINIMUM)
+      set(${result} "heed needs xsimd ${HEED_XSIMD_MINIMUM} or later, found '${version}'" PARENT_SCOPE)
+      return()
+    endif()
+    if(NOT TARGET xsimd)
+      add_library(xsimd INTERFACE IMPORTED)
+      target_include_directories(xsimd SYSTEM INTERFACE "${xsimd_INCLUDE_DIRS}")
+    endif()
+    heed_drop_xtl()
+    heed_make_visible(xsimd)
+  endif()
+endfunction()
+
+# An imported target is seen only in the directory that found it; a project that took heed by add_subdirectory links it
+# from elsewhere.
+function(heed_make_visible target)
+  get_target_property(imported ${target} IMPORTED)
+  get_target_property(aliased ${target} ALIASED_TARGET)
+  if(imported AND NOT aliased)
+    set_target_properties(${target} PROPERTIES IMPORTED_GLOBAL TRUE)
+  endif()
+endfunction()
+
+# Debian's xsimd package names xtl, which it neither installs nor needs; without a target of that name the linker would
+# be asked for -lxtl.
+function(heed_drop_xtl)
+  get_target_property(libraries xsimd INTERFACE_LINK_LIBRARIES)
+  if(libraries AND "xtl" IN_LIST libraries AND NOT TARGET xtl)
+    find_package(xtl CONFIG QUIET)
+    if(NOT TARGET xtl)
+      list(REMOVE_ITEM libraries xtl)
+      set_target_properties(xsimd PROPERTIES INTERFACE_LINK_LIBRARIES "${libraries}")
+    else()
+      heed_make_visible(xtl)
+    endif()
+  endif()
+endfunction()
+
+function(heed_xsimd_version_of directory result)
+  set(numbers "")
+  foreach(part IN ITEMS MAJOR MINOR PATCH)
+    file(STRINGS "${directory}/xsimd/config/xsimd_config.hpp" line REGEX "#define XSIMD_VERSION_${part} ")
+    string(REGEX MATCH "[0-9]+" number "${line}")
+    list(APPEND numbers "${number}")
+  endforeach()
+  list(JOIN numbers "." version)
+  set(${result} "${version}" PARENT_SCOPE)
+endfunction()
