@@ -1,0 +1,109 @@
+#pragma once
+
+#include <heed/attention/modifiers.hpp>
+#include <heed/core/executor.hpp>
+#include <heed/core/workspace.hpp>
+
+/// What leaves a call besides `out`, and where it runs.
+
+namespace heed {
+HEED_ISA_BEGIN
+
+/// One extra logit per query head in the softmax denominator only.
+template <class Held = borrowed>
+struct sink_logits {
+  static constexpr auto kind = family::sink_logits;
+
+  template <class Range>
+    requires(!std::same_as<std::remove_cvref_t<Range>, sink_logits>)
+  explicit sink_logits(Range&& per_head) : heads(per_head) {}
+
+  void describe(description& d) const { d.sink_logits = heads; }
+
+  number_list heads;
+};
+template <class Range>
+sink_logits(Range&&) -> sink_logits<impl::lifetime_of<Range>>;
+
+/// `out = u ⊙ result`, u broadcast to out's shape `[batch, heads_q, q_len, dim_v]`; u may be out itself. An empty row
+/// is 0 even where u is not finite.
+template <class Held = borrowed>
+struct gate {
+  static constexpr auto kind = family::gate;
+
+  template <class Tensor>
+    requires(!std::same_as<std::remove_cvref_t<Tensor>, gate>)
+  explicit gate(Tensor&& factors) : values(make_operand(as_view(factors))) {
+    static_assert(storage_scalar<typename decltype(as_view(factors))::value_type>,
+                  "heed: a gate holds float, double, Eigen::half or Eigen::bfloat16");
+  }
+
+  void describe(description& d) const { d.gate = values; }
+
+  operand values;
+};
+template <class Tensor>
+gate(Tensor&&) -> gate<impl::lifetime_of<Tensor>>;
+
+/// Writes `ln Σ e^s` of every row, the sink included, as the scores enter the softmax; −inf for an empty row.
+/// float or double, `[batch, heads_q, q_len]`; leading dimensions of 1 may be left out.
+template <class Held = borrowed>
+struct lse {
+  static constexpr auto kind = family::lse;
+
+  template <class Tensor>
+    requires(!std::same_as<std::remove_cvref_t<Tensor>, lse>)
+  explicit lse(Tensor&& rows) : values(make_row_output(as_view(std::forward<Tensor>(rows)))) {}
+
+  void describe(description& d) const { d.lse = values; }
+
+  row_output values;
+};
+template <class Tensor>
+lse(Tensor&&) -> lse<impl::lifetime_of<Tensor>>;
+
+/// Writes the entropy, in nats, of every row's distribution over visible keys and the sink; 0 for an empty row.
+/// Shape as for `lse`.
+template <class Held = borrowed>
+struct entropy {
+  static constexpr auto kind = family::entropy;
+
+  template <class Tensor>
+    requires(!std::same_as<std::remove_cvref_t<Tensor>, entropy>)
+  explicit entropy(Tensor&& rows) : values(make_row_output(as_view(std::forward<Tensor>(rows)))) {}
+
+  void describe(description& d) const { d.entropy = values; }
+
+  row_output values;
+};
+template <class Tensor>
+entropy(Tensor&&) -> entropy<impl::lifetime_of<Tensor>>;
+
+/// Where to run: any `executor`, kept by reference if it is a variable, by value if it is a temporary.
+template <class E>
+struct on {
+  static constexpr auto kind = family::executor;
+
+  static_assert(executor<std::remove_cvref_t<E>>, "heed: on{…} takes an executor (concurrency() and run(n, f))");
+
+  explicit on(E e) : place(static_cast<E>(e)) {}
+
+  E place;
+};
+template <class E>
+on(E&) -> on<E&>;
+template <class E>
+  requires(!std::is_lvalue_reference_v<E>)
+on(E&&) -> on<E>;
+
+/// Scratch to reuse; see `workspace_bytes`. It must outlive the call.
+struct with {
+  static constexpr auto kind = family::workspace;
+
+  explicit with(workspace& w) : scratch(&w) {}
+
+  workspace* scratch;
+};
+
+HEED_ISA_END
+}  // namespace heed

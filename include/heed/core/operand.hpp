@@ -1,0 +1,133 @@
+#pragma once
+
+#include <heed/core/view.hpp>
+
+#include <concepts>
+#include <iterator>
+#include <ranges>
+#include <span>
+
+namespace heed {
+
+/// A read-only tensor of rank 4 whose scalar is known at run time: what a mask, a bias or a gate is to a kernel, so
+/// that its type does not multiply the kernels.
+struct operand {
+  std::byte const* data = nullptr;
+  scalar_kind kind = scalar_kind::float32;
+  index_array<4> extents{};
+  index_array<4> strides{};  // in elements
+
+  explicit operator bool() const { return data != nullptr; }
+
+  std::byte const* at(index a, index b, index c, index d) const {
+    index const place = a * strides[0] + b * strides[1] + c * strides[2] + d * strides[3];
+    return data + place * size_of(kind);
+  }
+
+  /// The element as a double; a bool as 0 or 1.
+  double operator()(index a, index b, index c, index d) const {
+    std::byte const* p = at(a, b, c, d);
+    switch (kind) {
+      case scalar_kind::float32: return static_cast<double>(*reinterpret_cast<float const*>(p));
+      case scalar_kind::float64: return *reinterpret_cast<double const*>(p);
+      case scalar_kind::float16: return static_cast<double>(*reinterpret_cast<Eigen::half const*>(p));
+      case scalar_kind::bfloat16: return static_cast<double>(*reinterpret_cast<Eigen::bfloat16 const*>(p));
+      case scalar_kind::boolean: return *p != std::byte{0} ? 1.0 : 0.0;
+    }
+    return 0;
+  }
+};
+
+/// Any view as an operand of rank 4: missing dimensions go in front, as extents of 1.
+template <class T, int Rank>
+operand make_operand(view<T, Rank> const& v) {
+  static_assert(Rank <= 4, "heed: at most four dimensions: [batch, heads, q_len, kv_len]");
+  operand result{reinterpret_cast<std::byte const*>(v.data()), kind_of<std::remove_const_t<T>>(), {1, 1, 1, 1}, {}};
+  for (int r = 0; r < Rank; ++r) {
+    auto const to = static_cast<std::size_t>(r + 4 - Rank);
+    result.extents[to] = v.extent(r);
+    result.strides[to] = v.stride(r);
+  }
+  return result;
+}
+
+/// The operand with every extent of 1 stretched (stride 0) to `extents`.
+/// @throws argument_error if another extent differs; `what` names it in the message
+inline operand broadcast(operand const& from, index_array<4> const& extents, char const* function, char const* what) {
+  static constexpr char const* names[] = {"batch", "heads", "rows", "columns"};
+  operand result = from;
+  for (std::size_t r = 0; r < 4; ++r) {
+    if (from.extents[r] == extents[r]) continue;
+    detail::expect(from.extents[r] == 1, function, ": ", what, " must have 1 or ", extents[r], " ", names[r], ", got ",
+                   from.extents[r]);
+    result.extents[r] = extents[r];
+    result.strides[r] = 0;
+  }
+  return result;
+}
+
+/// One number per row to be written, `[batch, heads, q_len]`, in float or double: lse and entropy.
+struct row_output {
+  std::byte* data = nullptr;
+  scalar_kind kind = scalar_kind::float32;
+  index_array<3> extents{1, 1, 1};
+  index_array<3> strides{};  // in elements
+
+  explicit operator bool() const { return data != nullptr; }
+
+  void store(index batch, index head, index row, double value) const {
+    std::byte* p = data + (batch * strides[0] + head * strides[1] + row * strides[2]) * size_of(kind);
+    if (kind == scalar_kind::float32)
+      *reinterpret_cast<float*>(p) = static_cast<float>(value);
+    else
+      *reinterpret_cast<double*>(p) = value;
+  }
+};
+
+/// A writable view of rank 1 to 3 as a row output.
+template <class T, int Rank>
+row_output make_row_output(view<T, Rank> const& v) {
+  static_assert(std::same_as<T, float> || std::same_as<T, double>,
+                "heed: lse and entropy are written to a float or double tensor that is not const");
+  static_assert(Rank <= 3, "heed: at most three dimensions: [batch, heads_q, q_len]");
+  row_output result{reinterpret_cast<std::byte*>(v.data()), kind_of<T>(), {1, 1, 1}, {}};
+  for (int r = 0; r < Rank; ++r) {
+    auto const to = static_cast<std::size_t>(r + 3 - Rank);
+    result.extents[to] = v.extent(r);
+    result.strides[to] = v.stride(r);
+  }
+  return result;
+}
+
+/// A list of numbers in somebody else's memory: one per batch, or one per head.
+class number_list {
+ public:
+  number_list() = default;
+
+  template <std::ranges::contiguous_range Range>
+    requires std::is_arithmetic_v<std::ranges::range_value_t<Range>>
+  explicit number_list(Range const& range)
+      : data_(std::ranges::data(range)), size_(static_cast<index>(std::ranges::size(range))) {
+    using value = std::ranges::range_value_t<Range>;
+    whole_ = [](void const* p, index i) { return static_cast<index>(static_cast<value const*>(p)[i]); };
+    real_ = [](void const* p, index i) { return static_cast<double>(static_cast<value const*>(p)[i]); };
+  }
+
+  /// An Eigen vector.
+  template <class Derived>
+  explicit number_list(Eigen::PlainObjectBase<Derived> const& vector)
+      : number_list(std::span<typename Derived::Scalar const>(vector.data(), static_cast<std::size_t>(vector.size()))) {}
+
+  explicit operator bool() const { return data_ != nullptr; }
+  index size() const { return size_; }
+  index whole(index i) const { return whole_(data_, i); }
+  double real(index i) const { return real_(data_, i); }
+
+ private:
+  void const* data_ = nullptr;
+  index size_ = 0;
+  index (*whole_)(void const*, index) = nullptr;
+  double (*real_)(void const*, index) = nullptr;
+};
+
+}  // namespace heed

@@ -1,0 +1,326 @@
+#pragma once
+
+#include <heed/core/scalar.hpp>
+
+#include <array>
+#include <bit>
+#include <cmath>
+#include <cstring>
+#include <utility>
+#include <xsimd/xsimd.hpp>
+
+#if defined(__SSE2__)
+#include <immintrin.h>
+#endif
+
+/// The one file that knows xsimd, its versions and the intrinsics it lacks. Everything else speaks of `batch<T>`.
+///
+/// Rules that hold here whatever the xsimd version:
+/// - `max(a, b)` and `min(a, b)` return b where either is NaN (the x86 rule): `max(bound, x)` keeps a NaN x;
+/// - `fma(a, b, c)` is one instruction wherever the machine has it.
+
+namespace heed {
+HEED_ISA_BEGIN
+
+template <class T>
+using batch = xsimd::batch<T>;
+template <class T>
+using batch_mask = typename batch<T>::batch_bool_type;
+
+/// How many T fit a vector register.
+template <class T>
+inline constexpr int lanes = static_cast<int>(batch<T>::size);
+
+template <class T>
+inline constexpr bool is_batch = false;
+template <class T, class Arch>
+inline constexpr bool is_batch<xsimd::batch<T, Arch>> = true;
+
+/// float or double.
+template <class T>
+concept real = std::same_as<T, float> || std::same_as<T, double>;
+
+namespace impl {
+/// A constant in the scalar type of S, which is a number or a batch of them.
+template <class S>
+struct scalar_of {
+  using type = S;
+};
+template <class T, class Arch>
+struct scalar_of<xsimd::batch<T, Arch>> {
+  using type = T;
+};
+template <class S>
+HEED_ALWAYS_INLINE constexpr auto as_scalar(double value) {
+  return static_cast<typename scalar_of<S>::type>(value);
+}
+}  // namespace impl
+
+// --- memory --------------------------------------------------------------------------------------------------------
+
+template <real T>
+HEED_ALWAYS_INLINE inline batch<T> load(T const* p) {
+  return batch<T>::load_unaligned(p);
+}
+template <real T>
+HEED_ALWAYS_INLINE inline void store(T* p, batch<T> const& x) {
+  x.store_unaligned(p);
+}
+
+// --- arithmetic ----------------------------------------------------------------------------------------------------
+
+#if defined(__AVX512F__)
+HEED_ALWAYS_INLINE inline batch<float> fma(batch<float> a, batch<float> b, batch<float> c) {
+  return _mm512_fmadd_ps(a.data, b.data, c.data);
+}
+HEED_ALWAYS_INLINE inline batch<double> fma(batch<double> a, batch<double> b, batch<double> c) {
+  return _mm512_fmadd_pd(a.data, b.data, c.data);
+}
+HEED_ALWAYS_INLINE inline batch<float> max(batch<float> a, batch<float> b) { return _mm512_max_ps(a.data, b.data); }
+HEED_ALWAYS_INLINE inline batch<double> max(batch<double> a, batch<double> b) { return _mm512_max_pd(a.data, b.data); }
+HEED_ALWAYS_INLINE inline batch<float> min(batch<float> a, batch<float> b) { return _mm512_min_ps(a.data, b.data); }
+HEED_ALWAYS_INLINE inline batch<double> min(batch<double> a, batch<double> b) { return _mm512_min_pd(a.data, b.data); }
+#else
+template <real T>
+HEED_ALWAYS_INLINE inline batch<T> fma(batch<T> a, batch<T> b, batch<T> c) {
+  return xsimd::fma(a, b, c);
+}
+#if defined(__AVX__)
+HEED_ALWAYS_INLINE inline batch<float> max(batch<float> a, batch<float> b) { return _mm256_max_ps(a.data, b.data); }
+HEED_ALWAYS_INLINE inline batch<double> max(batch<double> a, batch<double> b) { return _mm256_max_pd(a.data, b.data); }
+HEED_ALWAYS_INLINE inline batch<float> min(batch<float> a, batch<float> b) { return _mm256_min_ps(a.data, b.data); }
+HEED_ALWAYS_INLINE inline batch<double> min(batch<double> a, batch<double> b) { return _mm256_min_pd(a.data, b.data); }
+#elif defined(__SSE2__)
+HEED_ALWAYS_INLINE inline batch<float> max(batch<float> a, batch<float> b) { return _mm_max_ps(a.data, b.data); }
+HEED_ALWAYS_INLINE inline batch<double> max(batch<double> a, batch<double> b) { return _mm_max_pd(a.data, b.data); }
+HEED_ALWAYS_INLINE inline batch<float> min(batch<float> a, batch<float> b) { return _mm_min_ps(a.data, b.data); }
+HEED_ALWAYS_INLINE inline batch<double> min(batch<double> a, batch<double> b) { return _mm_min_pd(a.data, b.data); }
+#else
+template <real T>
+HEED_ALWAYS_INLINE inline batch<T> max(batch<T> a, batch<T> b) {
+  return xsimd::select(a > b, a, b);
+}
+template <real T>
+HEED_ALWAYS_INLINE inline batch<T> min(batch<T> a, batch<T> b) {
+  return xsimd::select(a < b, a, b);
+}
+#endif
+#endif
+
+template <real T>
+HEED_ALWAYS_INLINE inline batch<T> select(batch_mask<T> const& condition, batch<T> a, batch<T> b) {
+  return xsimd::select(condition, a, b);
+}
+template <real T, class Arch>
+HEED_ALWAYS_INLINE inline xsimd::batch<T, Arch> abs(xsimd::batch<T, Arch> const& a) {
+  return xsimd::abs(a);
+}
+
+/// The same names for one number, so that a functor is written once.
+template <real T>
+HEED_ALWAYS_INLINE inline T max(T a, T b) {
+  return a > b ? a : b;
+}
+template <real T>
+HEED_ALWAYS_INLINE inline T min(T a, T b) {
+  return a < b ? a : b;
+}
+template <real T>
+HEED_ALWAYS_INLINE inline T abs(T a) {
+  return std::fabs(a);
+}
+template <real T>
+HEED_ALWAYS_INLINE inline T fma(T a, T b, T c) {
+  return std::fma(a, b, c);
+}
+template <real T>
+HEED_ALWAYS_INLINE inline T select(bool condition, T a, T b) {
+  return condition ? a : b;
+}
+
+/// 0, 1, 2, … along the lanes.
+template <real T>
+HEED_ALWAYS_INLINE inline batch<T> iota() {
+  alignas(64) static constexpr auto numbers = [] {
+    std::array<T, static_cast<std::size_t>(lanes<T>)> n{};
+    for (std::size_t i = 0; i < n.size(); ++i) n[i] = static_cast<T>(i);
+    return n;
+  }();
+  return load(numbers.data());
+}
+
+/// The mask as an integer, lane 0 in bit 0.
+template <real T>
+HEED_ALWAYS_INLINE inline std::uint64_t mask_bits(batch_mask<T> const& m) {
+#if defined(__AVX512F__)
+  return static_cast<std::uint64_t>(m.data);
+#elif defined(__AVX__)
+  if constexpr (std::same_as<T, float>)
+    return static_cast<unsigned>(_mm256_movemask_ps(_mm256_castsi256_ps(std::bit_cast<__m256i>(m.data))));
+  else
+    return static_cast<unsigned>(_mm256_movemask_pd(_mm256_castsi256_pd(std::bit_cast<__m256i>(m.data))));
+#elif defined(__SSE2__)
+  if constexpr (std::same_as<T, float>)
+    return static_cast<unsigned>(_mm_movemask_ps(_mm_castsi128_ps(std::bit_cast<__m128i>(m.data))));
+  else
+    return static_cast<unsigned>(_mm_movemask_pd(_mm_castsi128_pd(std::bit_cast<__m128i>(m.data))));
+#else
+  bool flags[static_cast<std::size_t>(lanes<T>)];
+  m.store_unaligned(flags);
+  std::uint64_t bits = 0;
+  for (int i = 0; i < lanes<T>; ++i) bits |= std::uint64_t{flags[i]} << i;
+  return bits;
+#endif
+}
+
+template <real T>
+HEED_ALWAYS_INLINE inline bool any(batch_mask<T> const& m) {
+  return mask_bits<T>(m) != 0;
+}
+
+/// Sum and maximum over the lanes, halving the vector: a fixed order.
+template <real T>
+HEED_ALWAYS_INLINE inline T reduce_add(batch<T> const& x) {
+  alignas(64) T v[static_cast<std::size_t>(lanes<T>)];
+  store(v, x);
+  for (int half = lanes<T> / 2; half > 0; half /= 2)
+    for (int i = 0; i < half; ++i) v[i] += v[i + half];
+  return v[0];
+}
+template <real T>
+HEED_ALWAYS_INLINE inline T reduce_max(batch<T> const& x) {
+  alignas(64) T v[static_cast<std::size_t>(lanes<T>)];
+  store(v, x);
+  for (int half = lanes<T> / 2; half > 0; half /= 2)
+    for (int i = 0; i < half; ++i) v[i] = heed::max(v[i], v[i + half]);
+  return v[0];
+}
+
+/// 2^n for the whole number n hidden in the low bits of `shifted`; see exp.hpp.
+HEED_ALWAYS_INLINE inline batch<float> exponent_from_low_bits(batch<float> const& shifted) {
+  using bits = xsimd::batch<std::int32_t>;
+  return std::bit_cast<batch<float>>(bits(std::bit_cast<bits>(shifted) << 23));
+}
+HEED_ALWAYS_INLINE inline batch<double> exponent_from_low_bits(batch<double> const& shifted) {
+  using bits = xsimd::batch<std::int64_t>;
+  return std::bit_cast<batch<double>>(bits(std::bit_cast<bits>(shifted) << 52));
+}
+
+// --- transposition -------------------------------------------------------------------------------------------------
+
+namespace impl {
+
+#if defined(__AVX512F__)
+/// One butterfly of the 16×16 transposition: 4×4 blocks in registers, then blocks of lanes between registers.
+HEED_ALWAYS_INLINE inline void transpose(__m512 (&r)[16]) {
+  __m512 t[16];
+  for (int i = 0; i < 16; i += 2) {
+    t[i] = _mm512_unpacklo_ps(r[i], r[i + 1]);
+    t[i + 1] = _mm512_unpackhi_ps(r[i], r[i + 1]);
+  }
+  for (int i = 0; i < 16; i += 4) {
+    r[i] = _mm512_castpd_ps(_mm512_unpacklo_pd(_mm512_castps_pd(t[i]), _mm512_castps_pd(t[i + 2])));
+    r[i + 1] = _mm512_castpd_ps(_mm512_unpackhi_pd(_mm512_castps_pd(t[i]), _mm512_castps_pd(t[i + 2])));
+    r[i + 2] = _mm512_castpd_ps(_mm512_unpacklo_pd(_mm512_castps_pd(t[i + 1]), _mm512_castps_pd(t[i + 3])));
+    r[i + 3] = _mm512_castpd_ps(_mm512_unpackhi_pd(_mm512_castps_pd(t[i + 1]), _mm512_castps_pd(t[i + 3])));
+  }
+  for (int i = 0; i < 4; ++i) {
+    t[i] = _mm512_shuffle_f32x4(r[i], r[i + 4], 0x88);
+    t[i + 4] = _mm512_shuffle_f32x4(r[i], r[i + 4], 0xdd);
+    t[i + 8] = _mm512_shuffle_f32x4(r[i + 8], r[i + 12], 0x88);
+    t[i + 12] = _mm512_shuffle_f32x4(r[i + 8], r[i + 12], 0xdd);
+  }
+  for (int i = 0; i < 4; ++i) {
+    r[i] = _mm512_shuffle_f32x4(t[i], t[i + 8], 0x88);
+    r[i + 8] = _mm512_shuffle_f32x4(t[i], t[i + 8], 0xdd);
+    r[i + 4] = _mm512_shuffle_f32x4(t[i + 4], t[i + 12], 0x88);
+    r[i + 12] = _mm512_shuffle_f32x4(t[i + 4], t[i + 12], 0xdd);
+  }
+}
+#elif defined(__AVX__)
+HEED_ALWAYS_INLINE inline void transpose(__m256 (&r)[8]) {
+  __m256 t[8];
+  for (int i = 0; i < 8; i += 2) {
+    t[i] = _mm256_unpacklo_ps(r[i], r[i + 1]);
+    t[i + 1] = _mm256_unpackhi_ps(r[i], r[i + 1]);
+  }
+  for (int i = 0; i < 8; i += 4) {
+    r[i] = _mm256_shuffle_ps(t[i], t[i + 2], 0x44);
+    r[i + 1] = _mm256_shuffle_ps(t[i], t[i + 2], 0xee);
+    r[i + 2] = _mm256_shuffle_ps(t[i + 1], t[i + 3], 0x44);
+    r[i + 3] = _mm256_shuffle_ps(t[i + 1], t[i + 3], 0xee);
+  }
+  for (int i = 0; i < 4; ++i) {
+    t[i] = _mm256_permute2f128_ps(r[i], r[i + 4], 0x20);
+    t[i + 4] = _mm256_permute2f128_ps(r[i], r[i + 4], 0x31);
+  }
+  for (int i = 0; i < 8; ++i) r[i] = t[i];
+}
+#endif
+
+}  // namespace impl
+
+/// The square of lanes × lanes elements, rows[i][j] ↔ rows[j][i].
+template <real T>
+HEED_ALWAYS_INLINE inline void transpose(batch<T> (&rows)[static_cast<std::size_t>(lanes<T>)]) {
+#if defined(__AVX512F__) || defined(__AVX__)
+  if constexpr (std::same_as<T, float>) {
+    decltype(rows[0].data) r[static_cast<std::size_t>(lanes<T>)];
+    for (int i = 0; i < lanes<T>; ++i) r[i] = rows[i].data;
+    impl::transpose(r);
+    for (int i = 0; i < lanes<T>; ++i) rows[i] = batch<T>(r[i]);
+    return;
+  }
+#endif
+  constexpr int w = lanes<T>;
+  alignas(64) T square[static_cast<std::size_t>(w * w)];
+  alignas(64) T column[static_cast<std::size_t>(w)];
+  for (int i = 0; i < w; ++i) store(square + i * w, rows[i]);
+  for (int j = 0; j < w; ++j) {
+    for (int i = 0; i < w; ++i) column[i] = square[i * w + j];
+    rows[j] = load(column);
+  }
+}
+
+// --- narrow storage ------------------------------------------------------------------------------------------------
+
+/// lanes<float> halves or bfloat16s at p, widened exactly.
+HEED_ALWAYS_INLINE inline batch<float> load_widened(Eigen::half const* p) {
+#if defined(__AVX512F__)
+  return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<__m256i const*>(p)));
+#elif defined(__AVX__) && defined(__F16C__)
+  return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<__m128i const*>(p)));
+#else
+  alignas(64) float wide[static_cast<std::size_t>(lanes<float>)];
+  for (int i = 0; i < lanes<float>; ++i) wide[i] = static_cast<float>(p[i]);
+  return load(wide);
+#endif
+}
+HEED_ALWAYS_INLINE inline batch<float> load_widened(Eigen::bfloat16 const* p) {
+#if defined(__AVX512F__)
+  __m512i const wide = _mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<__m256i const*>(p)));
+  return _mm512_castsi512_ps(_mm512_slli_epi32(wide, 16));
+#elif defined(__AVX2__)
+  __m256i const wide = _mm256_cvtepu16_epi32(_mm_loadu_si128(reinterpret_cast<__m128i const*>(p)));
+  return _mm256_castsi256_ps(_mm256_slli_epi32(wide, 16));
+#else
+  alignas(64) float wide[static_cast<std::size_t>(lanes<float>)];
+  for (int i = 0; i < lanes<float>; ++i) wide[i] = static_cast<float>(p[i]);
+  return load(wide);
+#endif
+}
+HEED_ALWAYS_INLINE inline batch<float> load_widened(float const* p) { return load(p); }
+HEED_ALWAYS_INLINE inline batch<double> load_widened(double const* p) { return load(p); }
+
+// --- unrolling -----------------------------------------------------------------------------------------------------
+
+/// Calls f(constant 0), …, f(constant N−1) in a row. Explicit, because arrays of batches stay in registers at -O2 only
+/// if every index into them is a constant.
+template <int N, class F>
+HEED_ALWAYS_INLINE inline void unroll(F&& f) {
+  [&]<int... I>(std::integer_sequence<int, I...>) HEED_LAMBDA_INLINE { (f(std::integral_constant<int, I>{}), ...); }
+  (std::make_integer_sequence<int, N>{});
+}
+
+HEED_ISA_END
+}  // namespace heed

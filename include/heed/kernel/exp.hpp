@@ -1,0 +1,132 @@
+#pragma once
+
+#include <heed/core/simd.hpp>
+
+#include <limits>
+
+/// exp, log and tanh of a score: for SIMD batches and, under the same names, for one number.
+
+namespace heed {
+HEED_ISA_BEGIN
+namespace impl {
+
+/// 2^f on [−1/2, 1/2] as 1 + f·(c1 + f·(c2 + …)): minimax for the relative error, with the constant held at exactly 1
+/// so that 2^0 is exactly 1. float: degree 6, 2e-9, under 1 ulp after rounding (degree 5 reaches 2.02 ulp).
+/// double: degree 12, 1.1e-19.
+template <real T>
+struct exp2_polynomial;
+template <>
+struct exp2_polynomial<float> {
+  static constexpr float c[] = {0x1.62e430p-1f, 0x1.ebfbdcp-3f, 0x1.c6aee8p-5f,
+                                0x1.3b2d4cp-7f, 0x1.5f3e52p-10f, 0x1.41fbbcp-13f};
+  static constexpr float magic = 0x1.8p23f + 127.0f;  // adding it rounds to a whole number n and leaves n + bias below
+  static constexpr float cut = -126.0f;
+};
+template <>
+struct exp2_polynomial<double> {
+  static constexpr double c[] = {0.69314718055994530925,      0.24022650695910071233,      0.055504108664821627039,
+                                 0.0096181291076284794928,    0.0013333558146406470697,    0.00015403530393370733411,
+                                 0.000015252733841556772589,  1.321548680870556279e-6,     1.0178057087733941105e-7,
+                                 7.0548973041554992774e-9,    4.455817908336064493e-10,    2.5729324177362304214e-11};
+  static constexpr double magic = 0x1.8p52 + 1023.0;
+  static constexpr double cut = -1022.0;
+};
+
+template <real T, class Batch>
+HEED_ALWAYS_INLINE inline Batch horner(Batch f) {
+  constexpr auto& c = exp2_polynomial<T>::c;
+  constexpr int degree = static_cast<int>(std::size(c));
+  Batch p(c[degree - 1]);
+  unroll<degree - 1>([&](auto i) HEED_LAMBDA_INLINE { p = fma(p, f, Batch(c[degree - 2 - i])); });
+  return fma(p, f, Batch(T(1)));
+}
+
+}  // namespace impl
+
+/// 2^x for x ≤ 0 (tolerating what rounding puts above it): at most 2 ulp, exactly 1 at 0, exactly 0 below −126
+/// (float) or −1022 (double), which is where results would be subnormal; NaN stays NaN. The weights of every softmax.
+template <real T>
+HEED_ALWAYS_INLINE inline batch<T> exp2_weight(batch<T> x) {
+  using table = impl::exp2_polynomial<T>;
+  batch<T> const y = heed::max(batch<T>(table::cut), x);  // this order keeps a NaN x
+  batch<T> const shifted = y + batch<T>(table::magic);
+  batch<T> const f = y - (shifted - batch<T>(table::magic));
+  batch<T> const power = impl::horner<T>(f) * exponent_from_low_bits(shifted);
+  return heed::select<T>(x < batch<T>(table::cut), batch<T>(T(0)), power);
+}
+
+/// 2^x of one number, by the same steps.
+template <real T>
+inline T exp2_weight(T x) {
+  using table = impl::exp2_polynomial<T>;
+  using bits = std::conditional_t<std::same_as<T, float>, std::uint32_t, std::uint64_t>;
+  constexpr int mantissa = std::numeric_limits<T>::digits - 1;
+  T const y = heed::max(table::cut, x);
+  T const shifted = y + table::magic;
+  T const f = y - (shifted - table::magic);
+  T const scale = std::bit_cast<T>(static_cast<bits>(std::bit_cast<bits>(shifted) << mantissa));
+  T const power = impl::horner<T>(f) * scale;
+  return x < table::cut ? T(0) : power;
+}
+
+/// e^x over the whole range, for score functors: overflow gives +inf, NaN stays NaN.
+template <real T, class Arch>
+inline xsimd::batch<T, Arch> exp(xsimd::batch<T, Arch> const& x) {
+  using b = batch<T>;
+  constexpr T log2e = T(1.4426950408889634074);
+  constexpr T top = T(std::numeric_limits<T>::max_exponent);
+  constexpr T ln2_high = std::same_as<T, float> ? T(0.693359375) : T(6.93147180369123816490e-01);
+  constexpr T ln2_low = std::same_as<T, float> ? T(-2.12194440e-4) : T(1.90821492927058770002e-10);
+  using table = impl::exp2_polynomial<T>;
+  b const t = x * b(log2e);
+  b const y = heed::min(b(top - 1), heed::max(b(table::cut), t));
+  b const shifted = y + b(table::magic);
+  b const n = shifted - b(table::magic);
+  b const f = fma(n, b(-ln2_low), fma(n, b(-ln2_high), x)) * b(log2e);
+  b power = impl::horner<T>(f) * exponent_from_low_bits(shifted);
+  power = heed::select<T>(t > b(top - T(0.5)), b(std::numeric_limits<T>::infinity()), power);
+  return heed::select<T>(t < b(table::cut), b(T(0)), heed::select<T>(x == x, power, x));
+}
+
+/// tanh x: x + x³·P(x²) below 0.625, (1 − e)/(1 + e) with e = e^−2|x| beyond (the quotient alone cancels near 0).
+/// float: P minimax, 6e-9. double: xsimd's.
+template <real T, class Arch>
+inline xsimd::batch<T, Arch> tanh(xsimd::batch<T, Arch> const& x) {
+  using b = batch<T>;
+  if constexpr (std::same_as<T, double>) {
+    return xsimd::tanh(x);
+  } else {
+    b const t = abs(x);
+    b const e = exp2_weight(t * b(-2.8853900817779268147f));
+    b const far = (b(1.0f) - e) / (b(1.0f) + e);
+    b const square = x * x;
+    b p = fma(b(-0.005590975138859882f), square, b(0.020538783273953684f));
+    p = fma(p, square, b(-0.053709646318285044f));
+    p = fma(p, square, b(0.13331092121233398f));
+    p = fma(p, square, b(-0.3333326951229966f));
+    b const near = fma(x * square, p, x);
+    b const signed_far = heed::select<T>(x < b(0.0f), b(0.0f) - far, far);
+    return heed::select<T>(t > b(0.625f), signed_far, near);
+  }
+}
+
+template <real T, class Arch>
+inline xsimd::batch<T, Arch> log(xsimd::batch<T, Arch> const& x) {
+  return xsimd::log(x);
+}
+
+template <real T>
+inline T exp(T x) {
+  return std::exp(x);
+}
+template <real T>
+inline T log(T x) {
+  return std::log(x);
+}
+template <real T>
+inline T tanh(T x) {
+  return std::tanh(x);
+}
+
+HEED_ISA_END
+}  // namespace heed
