@@ -2,6 +2,7 @@
 
 #include <heed/core/description.hpp>
 #include <heed/core/eigen.hpp>
+#include <heed/core/modifier.hpp>
 #include <heed/core/simd.hpp>
 #include <heed/core/site.hpp>
 #include <heed/core/tensor.hpp>
@@ -23,20 +24,6 @@
 ///     heed::attention(q, k, v, out, heed::causal{}, kerple{0.5f, 1.0f});
 
 namespace heed {
-
-/// When a score map acts. Within a stage, modifiers act in the order of the types' names in the call.
-enum class score_stage { softcap, bias, function, mask };
-
-/// At most one modifier of a family in a call; `mask`, `bias` and `user` are free.
-enum class family {
-  offset, causal, window, sink_tokens, lengths, segments, mask, scale, row_scale, softcap, bias, alibi, relative_bias,
-  score, position, normalizer, sink_logits, gate, lse, entropy, executor, workspace, user
-};
-
-// Whether a modifier refers to memory that lasts (a variable, a view) or dies with the full expression (a temporary
-// container): the latter must not be stored in a set.
-struct borrowed {};
-struct temporary {};
 
 HEED_ISA_BEGIN
 
