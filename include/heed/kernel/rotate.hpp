@@ -1,0 +1,382 @@
+#pragma once
+
+#include <heed/core/simd.hpp>
+#include <heed/core/view.hpp>
+
+#include <cmath>
+#include <cstring>
+#include <limits>
+
+/// The rotary stage: turns pairs of channels of one row by position · theta.
+
+namespace heed {
+HEED_ISA_BEGIN
+
+/// What to turn by: the angle of pair t at position p is p · theta[t].
+struct rotation {
+  double const* theta;
+  index pairs;
+  double attention_factor;  // multiplies cos and sin
+  bool interleaved;         // pairs (2t, 2t + 1), or else (t, t + pairs)
+};
+
+namespace impl {
+
+/// Lanes (0, 1), (2, 3), … exchanged.
+template <real T>
+HEED_ALWAYS_INLINE inline batch<T> swap_pairs(batch<T> const& x) {
+#if defined(__AVX512F__)
+  if constexpr (std::same_as<T, float>)
+    return _mm512_permute_ps(x.data, 0xb1);
+  else
+    return _mm512_permute_pd(x.data, 0x55);
+#elif defined(__AVX__)
+  if constexpr (std::same_as<T, float>)
+    return _mm256_permute_ps(x.data, 0xb1);
+  else
+    return _mm256_permute_pd(x.data, 0x5);
+#elif defined(__SSE2__)
+  if constexpr (std::same_as<T, float>)
+    return _mm_shuffle_ps(x.data, x.data, 0xb1);
+  else
+    return _mm_shuffle_pd(x.data, x.data, 1);
+#else
+  alignas(64) T v[static_cast<std::size_t>(lanes<T>)];
+  store(v, x);
+  for (int i = 0; i + 1 < lanes<T>; i += 2) std::swap(v[i], v[i + 1]);
+  return load(v);
+#endif
+}
+
+/// c − a · b, rounded once wherever the machine can. Spelt out, so that a compiler that may contract a product and a
+/// difference has nothing to choose: equal positions must give equal bits.
+template <real T>
+HEED_ALWAYS_INLINE inline batch<T> fnma(batch<T> const& a, batch<T> const& b, batch<T> const& c) {
+#if defined(__AVX512F__)
+  if constexpr (std::same_as<T, float>)
+    return _mm512_fnmadd_ps(a.data, b.data, c.data);
+  else
+    return _mm512_fnmadd_pd(a.data, b.data, c.data);
+#elif defined(__AVX__) && defined(__FMA__)
+  if constexpr (std::same_as<T, float>)
+    return _mm256_fnmadd_ps(a.data, b.data, c.data);
+  else
+    return _mm256_fnmadd_pd(a.data, b.data, c.data);
+#else
+  return fma(batch<T>(T(0)) - a, b, c);
+#endif
+}
+
+/// The first n < lanes elements at p; nothing behind them is touched.
+template <real T>
+HEED_ALWAYS_INLINE inline batch<T> load_first(T const* p, index n) {
+#if defined(__AVX512F__)
+  if constexpr (std::same_as<T, float>)
+    return _mm512_maskz_loadu_ps(static_cast<__mmask16>((1U << n) - 1U), p);
+  else
+    return _mm512_maskz_loadu_pd(static_cast<__mmask8>((1U << n) - 1U), p);
+#else
+  alignas(64) T v[static_cast<std::size_t>(lanes<T>)] = {};
+  std::memcpy(v, p, static_cast<std::size_t>(n) * sizeof(T));
+  return load(v);
+#endif
+}
+template <real T>
+HEED_ALWAYS_INLINE inline void store_first(T* p, batch<T> const& x, index n) {
+#if defined(__AVX512F__)
+  if constexpr (std::same_as<T, float>)
+    _mm512_mask_storeu_ps(p, static_cast<__mmask16>((1U << n) - 1U), x.data);
+  else
+    _mm512_mask_storeu_pd(p, static_cast<__mmask8>((1U << n) - 1U), x.data);
+#else
+  alignas(64) T v[static_cast<std::size_t>(lanes<T>)];
+  store(v, x);
+  std::memcpy(p, v, static_cast<std::size_t>(n) * sizeof(T));
+#endif
+}
+
+/// lanes<double> numbers, rounded to T, at p.
+HEED_ALWAYS_INLINE inline void store_rounded(double* p, batch<double> const& x) { store(p, x); }
+HEED_ALWAYS_INLINE inline void store_rounded(float* p, batch<double> const& x) {
+#if defined(__AVX512F__)
+  _mm256_storeu_ps(p, _mm512_cvtpd_ps(x.data));
+#elif defined(__AVX__)
+  _mm_storeu_ps(p, _mm256_cvtpd_ps(x.data));
+#elif defined(__SSE2__)
+  _mm_storel_pi(reinterpret_cast<__m64*>(p), _mm_cvtpd_ps(x.data));
+#else
+  alignas(64) double v[static_cast<std::size_t>(lanes<double>)];
+  store(v, x);
+  for (int i = 0; i < lanes<double>; ++i) p[i] = static_cast<float>(v[i]);
+#endif
+}
+
+/// a0, b0, a1, b1, …, rounded to T, at p.
+HEED_ALWAYS_INLINE inline void store_interleaved(double* p, batch<double> const& a, batch<double> const& b) {
+#if defined(__AVX512F__)
+  __m512i const low = _mm512_setr_epi64(0, 8, 1, 9, 2, 10, 3, 11), high = _mm512_setr_epi64(4, 12, 5, 13, 6, 14, 7, 15);
+  _mm512_storeu_pd(p, _mm512_permutex2var_pd(a.data, low, b.data));
+  _mm512_storeu_pd(p + 8, _mm512_permutex2var_pd(a.data, high, b.data));
+#elif defined(__AVX__)
+  __m256d const low = _mm256_unpacklo_pd(a.data, b.data), high = _mm256_unpackhi_pd(a.data, b.data);
+  _mm256_storeu_pd(p, _mm256_permute2f128_pd(low, high, 0x20));
+  _mm256_storeu_pd(p + 4, _mm256_permute2f128_pd(low, high, 0x31));
+#elif defined(__SSE2__)
+  _mm_storeu_pd(p, _mm_unpacklo_pd(a.data, b.data));
+  _mm_storeu_pd(p + 2, _mm_unpackhi_pd(a.data, b.data));
+#else
+  alignas(64) double v[static_cast<std::size_t>(lanes<double>)], w[static_cast<std::size_t>(lanes<double>)];
+  store(v, a);
+  store(w, b);
+  for (int i = 0; i < lanes<double>; ++i) {
+    p[2 * i] = v[i];
+    p[2 * i + 1] = w[i];
+  }
+#endif
+}
+HEED_ALWAYS_INLINE inline void store_interleaved(float* p, batch<double> const& a, batch<double> const& b) {
+#if defined(__AVX512F__)
+  __m256 const x = _mm512_cvtpd_ps(a.data), y = _mm512_cvtpd_ps(b.data);
+  __m256 const low = _mm256_unpacklo_ps(x, y), high = _mm256_unpackhi_ps(x, y);
+  _mm256_storeu_ps(p, _mm256_permute2f128_ps(low, high, 0x20));
+  _mm256_storeu_ps(p + 8, _mm256_permute2f128_ps(low, high, 0x31));
+#elif defined(__AVX__)
+  __m128 const x = _mm256_cvtpd_ps(a.data), y = _mm256_cvtpd_ps(b.data);
+  _mm_storeu_ps(p, _mm_unpacklo_ps(x, y));
+  _mm_storeu_ps(p + 4, _mm_unpackhi_ps(x, y));
+#elif defined(__SSE2__)
+  _mm_storeu_ps(p, _mm_unpacklo_ps(_mm_cvtpd_ps(a.data), _mm_cvtpd_ps(b.data)));
+#else
+  alignas(64) double v[2 * static_cast<std::size_t>(lanes<double>)];
+  store_interleaved(v, a, b);
+  for (int i = 0; i < 2 * lanes<double>; ++i) p[i] = static_cast<float>(v[i]);
+#endif
+}
+
+/// cos and sin of position · theta, right to an ulp or two whatever the position: the product's rounding error, which
+/// is 6e-11 rad at position 10^6, is caught by an fma and turned in afterwards.
+inline void exact_cos_sin(double position, double theta, double& c, double& s) {
+  double const angle = position * theta;
+  double const rest = std::fma(position, theta, -angle);
+  double const cos_angle = std::cos(angle), sin_angle = std::sin(angle);
+  double cos_rest = 1, sin_rest = rest;
+  if (std::fabs(rest) > 0x1p-27) {  // from here on 1 − cos rest exceeds half an ulp
+    cos_rest = std::cos(rest);
+    sin_rest = std::sin(rest);
+  }
+  c = std::fma(-sin_angle, sin_rest, cos_angle * cos_rest);
+  s = std::fma(cos_angle, sin_rest, sin_angle * cos_rest);
+}
+
+}  // namespace impl
+
+/// Turns rows by the angle of a position (formulas B1):
+///
+///     y_a = f (x_a cos φ_t − x_b sin φ_t),   y_b = f (x_b cos φ_t + x_a sin φ_t),   φ_t = position · theta_t
+///
+/// with (a, b) = (2t, 2t + 1) interleaved or (t, t + pairs), and f the attention factor.
+///
+/// - `seek` to the next whole position is a handful of instructions a pair; to another one it costs sin and cos.
+/// - What `seek(p)` yields depends on p alone, never on where the rotator was before: cutting rows differently among
+///   tasks leaves every bit as it is.
+/// - Accuracy: angles in double, within 1e-14 of the true cos and sin at any position; then rounded to T.
+/// - Memory: `scratch_bytes(pairs)` of the caller, 64-byte aligned; nothing else. `theta` must outlive the rotator.
+/// - Positions may be negative or fractional; a NaN or infinite one yields NaN.
+///
+/// @see Su et al. 2021, arXiv 2104.09864, eq. 34; kexue.fm/archives/8265
+template <real T>
+class rotator {
+ public:
+  static constexpr std::size_t scratch_bytes(index pairs) {
+    return angle_arrays * piece_bytes<double>(padded(pairs)) + 2 * piece_bytes<T>(2 * padded(pairs));
+  }
+
+  rotator(rotation const& what, void* scratch) : what_(what) {
+    index const n = padded(what.pairs);
+    auto* at = static_cast<std::byte*>(scratch);
+    auto const take = [&at](auto*& pointer, index count) {
+      using value = std::remove_pointer_t<std::remove_reference_t<decltype(pointer)>>;
+      pointer = reinterpret_cast<value*>(at);
+      at += piece_bytes<value>(count);
+      for (index i = 0; i < count; ++i) pointer[i] = value(0);
+    };
+    for (complex* angles : {&now_, &stride_start_, &one_, &stride_}) {
+      take(angles->cos, n);
+      take(angles->sin, n);
+    }
+    take(cos_, 2 * n);
+    take(sin_, 2 * n);
+    inverse_scale_ = static_cast<T>(1 / (what.attention_factor * what.attention_factor));
+    fill(one_, 1);
+    fill(stride_, stride);
+  }
+
+  index pairs() const { return what_.pairs; }
+
+  /// Makes `position` the one that rows are turned by.
+  void seek(double position) {
+    if (position == position_) return;
+    position_ = position;
+    if (position != std::floor(position) || std::fabs(position) > 0x1p53) {
+      fill(now_, position);
+      whole_ = std::numeric_limits<double>::quiet_NaN();
+      write_tables();
+      return;
+    }
+    double const synced = std::floor(position / sync) * sync;
+    double const start = std::floor(position / stride) * stride;
+    if (synced != synced_ || start < stride_start_position_) {
+      fill(stride_start_, synced);
+      synced_ = stride_start_position_ = synced;
+      whole_ = std::numeric_limits<double>::quiet_NaN();
+    }
+    int const strides = static_cast<int>((start - stride_start_position_) / stride);
+    bool const restart = strides > 0 || !(whole_ >= start && whole_ <= position);
+    int const steps = static_cast<int>(position - (restart ? start : whole_));
+    advance(strides, restart, steps);
+    stride_start_position_ = start;
+    whole_ = position;
+  }
+
+  /// Turns the first 2 · pairs channels at `row`, in place; the others stay.
+  void rotate(T* row) const {
+    batch<T> const plus(T(1));
+    what_.interleaved ? turn_interleaved<false>(row, plus) : turn_halves<false>(row, plus);
+  }
+
+  /// Undoes `rotate` at the same position: turns back and divides by the attention factor.
+  void rotate_inverse(T* row) const {
+    batch<T> const scale(inverse_scale_);
+    what_.interleaved ? turn_interleaved<true>(row, scale) : turn_halves<true>(row, scale);
+  }
+
+ private:
+  // A whole position is reached from the multiple of 256 below it: at most 15 turns by 16 theta, then at most 15 by
+  // theta, each of which may lose about an ulp. sin and cos cost some 20 ns a pair; shared by 256 rows they vanish
+  // beside the turn itself, and a seek to anywhere is at most 30 turns.
+  static constexpr double stride = 16;
+  static constexpr double sync = 256;
+  static constexpr std::size_t angle_arrays = 8;
+
+  struct complex {
+    double* cos;
+    double* sin;
+  };
+
+  static constexpr index padded(index pairs) {
+    constexpr index step = lanes<T>;  // whole batches of T in the half layout; of double everywhere
+    return (pairs + step - 1) / step * step;
+  }
+  template <class V>
+  static constexpr std::size_t piece_bytes(index count) {
+    return (static_cast<std::size_t>(count) * sizeof(V) + 63) / 64 * 64;
+  }
+
+  void fill(complex const& to, double position) const {
+    for (index t = 0; t < what_.pairs; ++t) impl::exact_cos_sin(position, what_.theta[t], to.cos[t], to.sin[t]);
+  }
+
+  struct turn {
+    batch<double> cos, sin;
+    HEED_ALWAYS_INLINE static turn at(complex const& from, index t) { return {load(from.cos + t), load(from.sin + t)}; }
+    HEED_ALWAYS_INLINE void put(complex const& to, index t) const {
+      store(to.cos + t, cos);
+      store(to.sin + t, sin);
+    }
+    HEED_ALWAYS_INLINE void by(turn const& o) {
+      batch<double> const c = impl::fnma<double>(sin, o.sin, cos * o.cos);
+      sin = fma(sin, o.cos, cos * o.sin);
+      cos = c;
+    }
+  };
+
+  /// `strides` turns of the stride's start, then `steps` single turns from there (restart) or from where we are.
+  void advance(int strides, bool restart, int steps) {
+    for (index t = 0; t < what_.pairs; t += lanes<double>) {
+      turn const one = turn::at(one_, t);
+      turn current = turn::at(restart ? stride_start_ : now_, t);
+      if (strides > 0) {
+        turn const far = turn::at(stride_, t);
+        for (int i = 0; i < strides; ++i) current.by(far);
+        current.put(stride_start_, t);
+      }
+      for (int i = 0; i < steps; ++i) current.by(one);
+      current.put(now_, t);
+      write(current, t);
+    }
+  }
+
+  void write_tables() {
+    for (index t = 0; t < what_.pairs; t += lanes<double>) write(turn::at(now_, t), t);
+  }
+
+  /// The tables as `rotate` wants them: (c, s) a pair in the half layout, (c, c) and (−s, s) interleaved.
+  HEED_ALWAYS_INLINE void write(turn const& from, index t) {
+    batch<double> const factor(what_.attention_factor);
+    batch<double> const c = from.cos * factor, s = from.sin * factor;
+    if (what_.interleaved) {
+      impl::store_interleaved(cos_ + 2 * t, c, c);
+      impl::store_interleaved(sin_ + 2 * t, batch<double>(0.0) - s, s);
+    } else {
+      impl::store_rounded(cos_ + t, c);
+      impl::store_rounded(sin_ + t, s);
+    }
+  }
+
+  template <bool Back>
+  HEED_ALWAYS_INLINE void turn_interleaved(T* row, batch<T> const& scale) const {
+    index const n = 2 * what_.pairs;
+    auto const turned = [&](batch<T> const& x, index c) HEED_LAMBDA_INLINE {
+      batch<T> const s = load(sin_ + c);
+      batch<T> const other = impl::swap_pairs<T>(x);
+      if constexpr (Back)
+        return impl::fnma<T>(other, s, x * load(cos_ + c)) * scale;
+      else
+        return fma(other, s, x * load(cos_ + c));
+    };
+    index c = 0;
+    for (; c + lanes<T> <= n; c += lanes<T>) store(row + c, turned(load(row + c), c));
+    if (c < n) impl::store_first(row + c, turned(impl::load_first(row + c, n - c), c), n - c);
+  }
+
+  template <bool Back>
+  HEED_ALWAYS_INLINE void turn_halves(T* row, batch<T> const& scale) const {
+    index const n = what_.pairs;
+    auto const turn_both = [&](batch<T>& x, batch<T>& y, index t) HEED_LAMBDA_INLINE {
+      batch<T> const c = load(cos_ + t), s = load(sin_ + t), a = x;
+      if constexpr (Back) {
+        x = fma(y, s, a * c) * scale;
+        y = impl::fnma<T>(a, s, y * c) * scale;
+      } else {
+        x = impl::fnma<T>(y, s, a * c);
+        y = fma(a, s, y * c);
+      }
+    };
+    index t = 0;
+    for (; t + lanes<T> <= n; t += lanes<T>) {
+      batch<T> x = load(row + t), y = load(row + n + t);
+      turn_both(x, y, t);
+      store(row + t, x);
+      store(row + n + t, y);
+    }
+    if (t < n) {
+      batch<T> x = impl::load_first(row + t, n - t), y = impl::load_first(row + n + t, n - t);
+      turn_both(x, y, t);
+      impl::store_first(row + t, x, n - t);
+      impl::store_first(row + n + t, y, n - t);
+    }
+  }
+
+  rotation what_;
+  complex now_{}, stride_start_{}, one_{}, stride_{};
+  T* cos_ = nullptr;
+  T* sin_ = nullptr;
+  T inverse_scale_ = 1;
+  double position_ = std::numeric_limits<double>::quiet_NaN();
+  double whole_ = std::numeric_limits<double>::quiet_NaN();  // the whole position `now_` stands at
+  double synced_ = std::numeric_limits<double>::quiet_NaN();
+  double stride_start_position_ = std::numeric_limits<double>::quiet_NaN();
+};
+
+HEED_ISA_END
+}  // namespace heed
