@@ -1,6 +1,7 @@
 #pragma once
 
 #include <heed/core/description.hpp>
+#include <heed/core/modifier.hpp>
 #include <heed/core/site.hpp>
 
 #include <tuple>
@@ -23,16 +24,13 @@ concept speaks_data = requires(M const& m, description& said) { m.describe(said)
 
 /// One of the library's own, whose description says everything about it.
 template <class M>
-concept only_data = speaks_data<M> && requires { M::kind; };
+concept only_data = speaks_data<M> && requires { requires M::kind != family::user; };
 
 template <class M>
-concept maps_scores = requires { static_cast<int>(M::stage); } && !only_data<M>;
+concept maps_scores = requires { requires M::stage <= score_stage::mask; } && !only_data<M>;
 
 template <class M>
 concept hides_keys = requires(M const& m, site<double> const& at) { static_cast<bool>(m.visible(at)); };
-
-/// When a score map acts; the numbers behind the library's `score_stage`.
-enum class stage { softcap, bias, function, mask };
 
 /// Calls f with the modifier, or with every member of a bundle and of the bundles in it.
 template <class F, class M>
@@ -55,12 +53,11 @@ class instructions {
 
   /// The score after the modifiers that map it at this stage. They compute in double, whatever Scalar is.
   template <class Scalar>
-  Scalar mapped(stage when, Scalar s, site<double> const& at) const {
+  Scalar mapped(score_stage when, Scalar s, site<double> const& at) const {
     each([&](auto const& m) {
       using M = std::remove_cvref_t<decltype(m)>;
       if constexpr (maps_scores<M>) {
-        if (static_cast<int>(M::stage) == static_cast<int>(when))
-          s = static_cast<Scalar>(m.apply(static_cast<double>(s), at));
+        if (M::stage == when) s = static_cast<Scalar>(m.apply(static_cast<double>(s), at));
       }
     });
     return s;

@@ -96,11 +96,11 @@ class scorer {
       auto const cap = static_cast<Scalar>(*said_.softcap);
       s = cap * std::tanh(s / cap);
     }
-    s = told_.mapped(stage::softcap, s, at);
+    s = told_.mapped(score_stage::softcap, s, at);
     for (operand const& b : biases_) s += static_cast<Scalar>(b(batch, head, query, key));
     if (said_.alibi) s -= static_cast<Scalar>(slope(head)) * std::fabs(static_cast<Scalar>(p - key));
     if (said_.relative_bias) s += static_cast<Scalar>(relative_bias(head, p, key));
-    for (stage when : {stage::bias, stage::function, stage::mask}) s = told_.mapped(when, s, at);
+    for (auto when : {score_stage::bias, score_stage::function, score_stage::mask}) s = told_.mapped(when, s, at);
     return s;
   }
 
