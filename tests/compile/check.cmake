@@ -1,5 +1,9 @@
-# cmake -Dsettings=FILE -Dcase=FILE -Doutcome=fail|pass -P check.cmake
-# Compiles one case without writing anything and judges the result.
+# cmake -Dsettings=FILE -Dcase=FILE -Doutcome=fail|pass|cost -P check.cmake
+# Compiles one case without keeping anything and judges the result.
+
+# The limits of a cost case: processor time of the compiler, and its address space, which bounds its memory.
+set(seconds_limit 10)
+set(kib_limit 1048576)
 
 include("${settings}")
 
@@ -7,15 +11,33 @@ file(STRINGS "${case}" flags_line LIMIT_COUNT 1 REGEX "^// flags: ")
 string(REGEX REPLACE "^// flags: " "" case_flags "${flags_line}")
 separate_arguments(case_flags UNIX_COMMAND "${case_flags}")
 
+# Naming a directory that the compiler knows by itself would change the order of its headers.
+list(REMOVE_ITEM include_dirs ${implicit_dirs})
 set(includes "")
 foreach(directory IN LISTS include_dirs)
   list(APPEND includes -isystem "${directory}")
 endforeach()
 
-execute_process(
-  COMMAND ${CMAKE_COMMAND} -E env LC_ALL=C "${compiler}" ${standard} ${arch_flags} ${case_flags} ${includes}
-          -fsyntax-only "${case}"
-  RESULT_VARIABLE status OUTPUT_VARIABLE output ERROR_VARIABLE output)
+set(command "${compiler}" ${standard} ${arch_flags} ${case_flags} ${includes})
+set(ENV{LC_ALL} C)
+if(outcome STREQUAL "cost")
+  execute_process(
+    COMMAND sh -c "ulimit -v ${kib_limit}; ulimit -t ${seconds_limit}; \"$@\" && times" sh ${command} -O2 -c "${case}" -o /dev/null
+    RESULT_VARIABLE status OUTPUT_VARIABLE output ERROR_VARIABLE output)
+  # `times` ends with the user and system time of the children: 0m3.120000s 0m0.180000s
+  if(NOT status EQUAL 0 OR NOT output MATCHES "([0-9]+)m([0-9]+)[.0-9]*s [0-9]+m[.0-9]+s\n$")
+    message(FATAL_ERROR "does not compile in ${seconds_limit} s and ${kib_limit} KiB:\n${output}")
+  endif()
+  math(EXPR seconds "60 * ${CMAKE_MATCH_1} + ${CMAKE_MATCH_2}")
+  message(STATUS "${seconds} s and a fraction of ${seconds_limit} s, in less than ${kib_limit} KiB")
+  if(seconds GREATER_EQUAL seconds_limit)
+    message(FATAL_ERROR "takes ${seconds} s to compile, the limit is ${seconds_limit} s")
+  endif()
+  return()
+endif()
+
+execute_process(COMMAND ${command} -fsyntax-only "${case}"
+                RESULT_VARIABLE status OUTPUT_VARIABLE output ERROR_VARIABLE output)
 
 if(outcome STREQUAL "pass")
   if(NOT status EQUAL 0)
