@@ -43,7 +43,8 @@ double large_tolerance(onnx_attention<T> const& node) {
                  ? heed::reference::scores(node.q, node.k, heed::scale{node.scale}, heed::softcap{*node.softcap})
                  : heed::reference::scores(node.q, node.k, heed::scale{node.scale});
   for (index i = 0; i < raw.size(); ++i)
-    if (!std::isfinite(visible.data()[i])) raw.data()[i] = 0;
+    if (!std::isfinite(visible.data()[i]))
+      raw.data()[i] = 0;
   return 4 * 0x1p-24 * (1 + largest(raw)) * largest(node.v);
 }
 
@@ -77,8 +78,10 @@ void check_collection(char const* collection, Attend const& attend, Tolerance co
 template <class T>
 tensor<double, 4> score_output(onnx_attention<T> const& node, index mode) {
   heed::scale const scale{node.scale};
-  if (mode == 0 || (mode == 1 && !node.softcap)) return heed::reference::scores(node.q, node.k, scale);
-  if (mode == 1) return heed::reference::scores(node.q, node.k, scale, heed::softcap{*node.softcap});
+  if (mode == 0 || (mode == 1 && !node.softcap))
+    return heed::reference::scores(node.q, node.k, scale);
+  if (mode == 1)
+    return heed::reference::scores(node.q, node.k, scale, heed::softcap{*node.softcap});
   tensor<double, 4> result;
   node.with_modifiers([&](auto const&... modifiers) {
     result = mode == 2 ? heed::reference::scores(node.q, node.k, modifiers...)
@@ -100,8 +103,7 @@ void check_score_output(conformance_case const& from) {
 /// CS336: batches of one head, `[batch, len, dim]`, with a mask for each.
 template <class Attend>
 void check_cs336(Attend const& attend) {
-  auto const from = read_case(std::filesystem::path(HEED_CONFORMANCE_DIR) /
-                              "cs336/test_scaled_dot_product_attention");
+  auto const from = read_case(std::filesystem::path(HEED_CONFORMANCE_DIR) / "cs336/test_scaled_dot_product_attention");
   auto const q = from.inputs.at("q").as<float, 3>(), k = from.inputs.at("k").as<float, 3>(),
              v = from.inputs.at("v").as<float, 3>(), expected = from.outputs.at("out").as<float, 3>();
   auto const mask = from.inputs.at("mask").as<bool, 3>();
@@ -133,7 +135,8 @@ TEST_CASE("The reference gives ONNX's scores and weights where a case asks for t
   for (auto const* collection : {"onnx_attention", "attention_large"})
     for (auto const& folder : case_folders(collection)) {
       auto const from = read_case(folder);
-      if (!from.gives("qk_matmul_output")) continue;
+      if (!from.gives("qk_matmul_output"))
+        continue;
       if (from.inputs.at("Q").dtype == "float16")
         check_score_output<Eigen::half>(from);
       else

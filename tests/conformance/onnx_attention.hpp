@@ -24,7 +24,8 @@ namespace heed::test {
 /// A stored tensor `[batch, len, heads · dim]` or `[batch, heads, len, dim]`, in the second order.
 template <class T>
 tensor<T, 4> heads_of(stored_tensor const& stored, index heads) {
-  if (stored.rank() == 4) return stored.as<T, 4>();
+  if (stored.rank() == 4)
+    return stored.as<T, 4>();
   tensor<T, 3> const flat = stored.as<T, 3>();
   view<T const, 4> const split = split_heads(flat.view(), heads);
   tensor<T, 4> result(split.extents());
@@ -93,12 +94,16 @@ struct onnx_attention {
       }
 
     index const left = whole("left_window_size", -1), right = whole("right_window_size", -1);
-    if (left >= 0) window.left = left;
-    if (right >= 0) window.right = right;
-    if (whole("is_causal", 0) != 0) window.right = 0;
+    if (left >= 0)
+      window.left = left;
+    if (right >= 0)
+      window.right = right;
+    if (whole("is_causal", 0) != 0)
+      window.right = 0;
 
     scale = number("scale", 1 / std::sqrt(static_cast<double>(q.extent(3))));
-    if (number("softcap", 0) > 0) softcap = number("softcap", 0);
+    if (number("softcap", 0) > 0)
+      softcap = number("softcap", 0);
     if (from.has("attn_mask")) {
       auto const& given = from.inputs.at("attn_mask");
       if (given.dtype == "bool")
@@ -112,8 +117,7 @@ struct onnx_attention {
   /// in half, every mask is a bias and there always is one.
   template <class F>
   void with_modifiers(F const& f) const {
-    auto const always =
-        heed::modifiers(heed::offset{offsets}, heed::lengths{lengths}, window, heed::scale{scale});
+    auto const always = heed::modifiers(heed::offset{offsets}, heed::lengths{lengths}, window, heed::scale{scale});
     auto const capped = [&](auto const&... more) {
       if (softcap)
         f(always, heed::softcap{*softcap}, more...);
@@ -134,8 +138,10 @@ struct onnx_attention {
 
  private:
   tensor<T, 4> whole_bias() const {
-    if (bias) return *bias;
-    if (!mask) return tensor<T, 4>({1, 1, 1, k.extent(2)});
+    if (bias)
+      return *bias;
+    if (!mask)
+      return tensor<T, 4>({1, 1, 1, k.extent(2)});
     tensor<T, 4> result(mask->extents());
     for_each_place(mask->extents(), [&](index b, index h, index i, index j) {
       result(b, h, i, j) = (*mask)(b, h, i, j) ? T(0) : -std::numeric_limits<T>::infinity();

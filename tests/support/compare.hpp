@@ -32,7 +32,8 @@ struct difference {
 
 /// Both the same infinity or both NaN count as equal; one of them alone is an infinite error.
 inline double absolute_error(double got, double expected) {
-  if (got == expected || (std::isnan(got) && std::isnan(expected))) return 0;
+  if (got == expected || (std::isnan(got) && std::isnan(expected)))
+    return 0;
   double const error = std::fabs(got - expected);
   return std::isfinite(error) ? error : std::numeric_limits<double>::infinity();
 }
@@ -42,7 +43,8 @@ void for_each_place(index_array<4> const& extents, F const& f) {
   for (index a = 0; a < extents[0]; ++a)
     for (index b = 0; b < extents[1]; ++b)
       for (index c = 0; c < extents[2]; ++c)
-        for (index d = 0; d < extents[3]; ++d) f(a, b, c, d);
+        for (index d = 0; d < extents[3]; ++d)
+          f(a, b, c, d);
 }
 
 /// max |x| over the finite elements: what poisons a hidden place does not count.
@@ -52,7 +54,8 @@ double largest(Tensor const& x) {
   double result = 0;
   for_each_place(elements.extents, [&](index a, index b, index c, index d) {
     double const e = std::fabs(elements(a, b, c, d));
-    if (std::isfinite(e)) result = std::max(result, e);
+    if (std::isfinite(e))
+      result = std::max(result, e);
   });
   return result;
 }
@@ -65,7 +68,8 @@ difference difference_of(Got const& got, Expected const& expected, double relati
   result.absolute = -1;
   for_each_place(e.extents, [&](index a, index b, index c, index d) {
     double const x = g(a, b, c, d), y = e(a, b, c, d), error = absolute_error(x, y);
-    if (error > result.absolute) result = {error, 0, x, y, {a, b, c, d}};
+    if (error > result.absolute)
+      result = {error, 0, x, y, {a, b, c, d}};
   });
   result.absolute = std::max(result.absolute, 0.0);
   result.relative = result.absolute == 0 ? 0 : result.absolute / relative_to;
@@ -94,8 +98,7 @@ inline constexpr double unit_roundoff = std::is_same_v<arithmetic_t<Stored>, dou
 /// @param scores the reference's: where they are −inf, the key is hidden (rank 4, [batch, heads_q, q_len, kv_len])
 template <class Stored>
 tensor<Stored, 4> naive_composition(view<Stored const, 4> const& q, view<Stored const, 4> const& k,
-                                    view<Stored const, 4> const& v, tensor<double, 4> const& scores,
-                                    double scale = 0) {
+                                    view<Stored const, 4> const& v, tensor<double, 4> const& scores, double scale = 0) {
   using T = arithmetic_t<Stored>;
   using matrix = Eigen::Matrix<T, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
   constexpr T hidden = -std::numeric_limits<T>::infinity();
@@ -108,7 +111,8 @@ tensor<Stored, 4> naive_composition(view<Stored const, 4> const& q, view<Stored 
       matrix s = q.matrix(b, h).template cast<T>() * k.matrix(b, h / group).template cast<T>().transpose() * factor;
       for (index i = 0; i < s.rows(); ++i) {
         for (index j = 0; j < s.cols(); ++j)
-          if (scores(b, h, i, j) == -std::numeric_limits<double>::infinity()) s(i, j) = hidden;
+          if (scores(b, h, i, j) == -std::numeric_limits<double>::infinity())
+            s(i, j) = hidden;
         T const m = s.cols() == 0 ? hidden : s.row(i).maxCoeff();
         if (m == hidden) {
           s.row(i).setZero();
@@ -117,14 +121,17 @@ tensor<Stored, 4> naive_composition(view<Stored const, 4> const& q, view<Stored 
         s.row(i) = (s.row(i).array() - m).exp().matrix().eval();
         s.row(i) = (s.row(i) / s.row(i).sum()).eval();
         if constexpr (sizeof(Stored) == 2)
-          for (index j = 0; j < s.cols(); ++j) s(i, j) = static_cast<T>(round_to<Stored>(s(i, j)));
+          for (index j = 0; j < s.cols(); ++j)
+            s(i, j) = static_cast<T>(round_to<Stored>(s(i, j)));
       }
       // 0 · NaN: a value that every row hides must not count.
       for (index j = 0; j < s.cols(); ++j)
-        if ((s.col(j).array() == 0).all()) values.row(j).setZero();
+        if ((s.col(j).array() == 0).all())
+          values.row(j).setZero();
       matrix const o = s * values;
       for (index i = 0; i < o.rows(); ++i)
-        for (index c = 0; c < o.cols(); ++c) out(b, h, i, c) = round_to<Stored>(o(i, c));
+        for (index c = 0; c < o.cols(); ++c)
+          out(b, h, i, c) = round_to<Stored>(o(i, c));
     }
   return out;
 }
@@ -148,7 +155,8 @@ struct accuracy {
     std::ostringstream text;
     text.precision(4);
     text << error.message() << "; bound " << bound << " (used " << 100 * error.relative / bound << " %)";
-    if (naive >= 0) text << "; naive composition " << naive;
+    if (naive >= 0)
+      text << "; naive composition " << naive;
     return text.str();
   }
 };
@@ -162,9 +170,11 @@ accuracy accuracy_of(Out const& out, Expected const& expected, V const& v, Score
   accuracy result;
   result.error = test::difference_of(out, expected, scale_of_v);
   result.last_digit = unit_roundoff<stored>;
-  if constexpr (sizeof(stored) == 2) result.last_digit = std::is_same_v<stored, Eigen::half> ? 0x1p-11 : 0x1p-8;
+  if constexpr (sizeof(stored) == 2)
+    result.last_digit = std::is_same_v<stored, Eigen::half> ? 0x1p-11 : 0x1p-8;
   result.bound = 4 * unit_roundoff<stored> * (1 + test::largest(scores));
-  if constexpr (sizeof(stored) == 2) result.bound += result.last_digit;  // the one rounding of the store
+  if constexpr (sizeof(stored) == 2)
+    result.bound += result.last_digit;  // the one rounding of the store
   return result;
 }
 

@@ -23,7 +23,8 @@ struct stored_tensor {
 
   index size() const {
     index n = 1;
-    for (index e : shape) n *= e;
+    for (index e : shape)
+      n *= e;
     return n;
   }
 
@@ -31,11 +32,16 @@ struct stored_tensor {
 
   /// The element in row-major order, whatever its type.
   double operator[](index i) const {
-    if (dtype == "float32") return read<float>(i);
-    if (dtype == "float64") return read<double>(i);
-    if (dtype == "float16") return static_cast<double>(read<Eigen::half>(i));
-    if (dtype == "bool") return read<unsigned char>(i) != 0 ? 1 : 0;
-    if (dtype == "int64") return static_cast<double>(read<std::int64_t>(i));
+    if (dtype == "float32")
+      return read<float>(i);
+    if (dtype == "float64")
+      return read<double>(i);
+    if (dtype == "float16")
+      return static_cast<double>(read<Eigen::half>(i));
+    if (dtype == "bool")
+      return read<unsigned char>(i) != 0 ? 1 : 0;
+    if (dtype == "int64")
+      return static_cast<double>(read<std::int64_t>(i));
     detail::fail("conformance: no reader for dtype ", dtype);
   }
 
@@ -47,7 +53,8 @@ struct stored_tensor {
     extents.fill(1);
     std::copy(shape.begin(), shape.end(), extents.end() - rank());
     tensor<T, Rank> result(extents);
-    for (index i = 0; i < result.size(); ++i) result.data()[i] = static_cast<T>((*this)[i]);
+    for (index i = 0; i < result.size(); ++i)
+      result.data()[i] = static_cast<T>((*this)[i]);
     return result;
   }
 
@@ -73,7 +80,8 @@ inline std::size_t size_of_dtype(std::string const& dtype) {
   static std::map<std::string, std::size_t> const sizes{
       {"float32", 4}, {"float64", 8}, {"float16", 2}, {"bool", 1}, {"int64", 8}};
   auto const found = sizes.find(dtype);
-  if (found == sizes.end()) detail::fail("conformance: unknown dtype ", dtype);
+  if (found == sizes.end())
+    detail::fail("conformance: unknown dtype ", dtype);
   return found->second;
 }
 
@@ -87,9 +95,9 @@ inline conformance_case read_case(std::filesystem::path const& folder) {
     std::string const file = entry.at("file");
     std::ifstream in(folder / file, std::ios::binary);
     t.bytes.assign(std::istreambuf_iterator<char>(in), {});
-    detail::expect(t.bytes.size() == static_cast<std::size_t>(t.size()) * size_of_dtype(t.dtype), "conformance: ",
-                   result.name, "/", file, " must have ", static_cast<std::size_t>(t.size()) * size_of_dtype(t.dtype),
-                   " bytes, got ", t.bytes.size());
+    detail::expect(t.bytes.size() == static_cast<std::size_t>(t.size()) * size_of_dtype(t.dtype),
+                   "conformance: ", result.name, "/", file, " must have ",
+                   static_cast<std::size_t>(t.size()) * size_of_dtype(t.dtype), " bytes, got ", t.bytes.size());
     auto& into = entry.at("kind") == "input" ? result.inputs : result.outputs;
     into.emplace(entry.at("name").get<std::string>(), std::move(t));
   }
@@ -100,9 +108,11 @@ inline conformance_case read_case(std::filesystem::path const& folder) {
 inline std::vector<std::filesystem::path> case_folders(std::string const& collection) {
   std::vector<std::filesystem::path> result;
   auto const root = std::filesystem::path(HEED_CONFORMANCE_DIR) / collection;
-  if (!std::filesystem::is_directory(root)) return result;
+  if (!std::filesystem::is_directory(root))
+    return result;
   for (auto const& entry : std::filesystem::directory_iterator(root))
-    if (std::filesystem::exists(entry.path() / "meta.json")) result.push_back(entry.path());
+    if (std::filesystem::exists(entry.path() / "meta.json"))
+      result.push_back(entry.path());
   std::sort(result.begin(), result.end());
   return result;
 }
@@ -110,9 +120,9 @@ inline std::vector<std::filesystem::path> case_folders(std::string const& collec
 }  // namespace heed::test
 
 /// Leaves the test case, saying that it was skipped, where the collection is not there.
-#define HEED_SKIP_WITHOUT(collection)                                                                     \
-  if (!std::filesystem::is_directory(std::filesystem::path(HEED_CONFORMANCE_DIR) / (collection))) {       \
-    WARN("skipped: no conformance cases " << (collection) << " under " << HEED_CONFORMANCE_DIR);          \
-    return;                                                                                               \
-  }                                                                                                       \
+#define HEED_SKIP_WITHOUT(collection)                                                                                  \
+  if (!std::filesystem::is_directory(std::filesystem::path(HEED_CONFORMANCE_DIR) / (collection))) {                    \
+    WARN("skipped: no conformance cases " << (collection) << " under " << HEED_CONFORMANCE_DIR);                       \
+    return;                                                                                                            \
+  }                                                                                                                    \
   static_assert(true)

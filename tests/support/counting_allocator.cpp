@@ -61,7 +61,8 @@ void* aligned_alloc(std::size_t alignment, std::size_t size) {
 int posix_memalign(void** result, std::size_t alignment, std::size_t size) {
   note(size);
   void* const memory = __libc_memalign(alignment, size);
-  if (memory == nullptr) return ENOMEM;
+  if (memory == nullptr)
+    return ENOMEM;
   *result = memory;
   return 0;
 }
@@ -89,7 +90,8 @@ template <class... Alignment>
 void* take_or_throw(std::size_t size, Alignment... alignment) {
   note(size);
   void* const memory = take(size == 0 ? 1 : size, static_cast<std::size_t>(alignment)...);
-  if (memory == nullptr) throw std::bad_alloc();
+  if (memory == nullptr)
+    throw std::bad_alloc();
   return memory;
 }
 

@@ -13,8 +13,7 @@ namespace heed::test {
 template <class T, int Rank>
 class guarded {
  public:
-  explicit guarded(index_array<Rank> const& extents)
-      : guarded(extents, detail::row_major_strides<Rank>(extents)) {}
+  explicit guarded(index_array<Rank> const& extents) : guarded(extents, detail::row_major_strides<Rank>(extents)) {}
 
   /// Strides in elements; negative ones are fine.
   guarded(index_array<Rank> const& extents, index_array<Rank> const& strides) {
@@ -32,7 +31,8 @@ class guarded {
     first_ = margin + (alignment - address % alignment) % alignment;
     T* const start = reinterpret_cast<T*>(bytes_.data() + first_) - (empty ? 0 : lowest);
     view_ = heed::view<T, Rank>(start, extents, strides);
-    if (!empty) claim(start, 0);
+    if (!empty)
+      claim(start, 0);
   }
 
   guarded(guarded const&) = delete;
@@ -56,10 +56,12 @@ class guarded {
   void claim(T* at, int r) {
     if (r == Rank) {
       auto const place = static_cast<std::size_t>(reinterpret_cast<unsigned char*>(at) - bytes_.data());
-      for (std::size_t i = 0; i < sizeof(T); ++i) owned_[place + i] = true;
+      for (std::size_t i = 0; i < sizeof(T); ++i)
+        owned_[place + i] = true;
       return;
     }
-    for (index i = 0; i < view_.extent(r); ++i) claim(at + i * view_.stride(r), r + 1);
+    for (index i = 0; i < view_.extent(r); ++i)
+      claim(at + i * view_.stride(r), r + 1);
   }
 
   std::vector<unsigned char> bytes_;

@@ -46,7 +46,8 @@ class generator {
 template <class T, int Rank, class F>
 void for_each_element(view<T, Rank> const& v, F const& f) {
   if constexpr (Rank == 1) {
-    for (index i = 0; i < v.extent(0); ++i) f(v(i));
+    for (index i = 0; i < v.extent(0); ++i)
+      f(v(i));
   } else {
     index_array<Rank - 1> extents{}, strides{};
     std::copy(v.extents().begin() + 1, v.extents().end(), extents.begin());

@@ -68,7 +68,8 @@ void for_each_row(operand const& q, operand const& k, instructions<Ms...> const&
   scorer<Scalar, Ms...> score(q, k, told, of);
   for (index b = 0; b < of.batch; ++b)
     for (index h = 0; h < of.heads_q; ++h)
-      for (index i = 0; i < of.q_len; ++i) visit(b, h, i, score.row(b, h, i));
+      for (index i = 0; i < of.q_len; ++i)
+        visit(b, h, i, score.row(b, h, i));
 }
 
 /// Scores as they enter the normaliser, `[batch, heads_q, q_len, kv_len]`; −inf where the key is hidden.
@@ -122,19 +123,24 @@ void attention(Q const& q, K const& k, V const& v, Out&& out, Ms const&... modif
   view<stored, 4> const result = reference::as_rank_4(written);
   expect_extents<4>(values.extents, {of.batch, of.heads_kv, of.kv_len, dim_v}, "v");
   expect_extents<4>(result.extents(), {of.batch, of.heads_q, of.q_len, dim_v}, "out");
-  if (said.lse) expect_extents<3>(said.lse.extents, {of.batch, of.heads_q, of.q_len}, "lse");
-  if (said.entropy) expect_extents<3>(said.entropy.extents, {of.batch, of.heads_q, of.q_len}, "entropy");
+  if (said.lse)
+    expect_extents<3>(said.lse.extents, {of.batch, of.heads_q, of.q_len}, "lse");
+  if (said.entropy)
+    expect_extents<3>(said.entropy.extents, {of.batch, of.heads_q, of.q_len}, "entropy");
   operand const gate = said.gate ? broadcast(said.gate, result.extents(), "reference", "gate") : operand{};
 
   reference::for_each_row<Scalar>(queries, keys, told, [&](index b, index h, index i, score_row<Scalar> const& row) {
     auto const weighed = reference::normalized(row, said, h);
-    if (said.lse) said.lse.store(b, h, i, static_cast<double>(weighed.lse));
-    if (said.entropy) said.entropy.store(b, h, i, static_cast<double>(weighed.entropy));
+    if (said.lse)
+      said.lse.store(b, h, i, static_cast<double>(weighed.lse));
+    if (said.entropy)
+      said.entropy.store(b, h, i, static_cast<double>(weighed.entropy));
     for (index c = 0; c < dim_v; ++c) {
       Scalar sum = 0;
       for (std::size_t n = 0; n < weighed.weights.size(); ++n)
         sum += weighed.weights[n] * static_cast<Scalar>(values(b, of.key_head(h), row.keys[n], c));
-      if (gate && !weighed.weights.empty()) sum *= static_cast<Scalar>(gate(b, h, i, c));
+      if (gate && !weighed.weights.empty())
+        sum *= static_cast<Scalar>(gate(b, h, i, c));
       result(b, h, i, c) = reference::rounded<stored>(sum);
     }
   });

@@ -17,20 +17,31 @@ namespace reference {
 
 /// Several modifiers as one, as `heed::modifiers(…)` makes them.
 template <class M>
-concept bundle = requires(M const& m) { std::tuple_size<std::remove_cvref_t<decltype(m.members)>>::value; };
+concept bundle = requires(M const& m) {
+  std::tuple_size<std::remove_cvref_t<decltype(m.members)>>::value;
+};
 
 template <class M>
-concept speaks_data = requires(M const& m, description& said) { m.describe(said); };
+concept speaks_data = requires(M const& m, description& said) {
+  m.describe(said);
+};
 
 /// One of the library's own, whose description says everything about it.
 template <class M>
-concept only_data = speaks_data<M> && requires { requires M::kind != family::user; };
+concept only_data = speaks_data<M> && requires {
+  requires M::kind != family::user;
+};
 
 template <class M>
-concept maps_scores = requires { requires M::stage <= score_stage::mask; } && !only_data<M>;
+concept maps_scores = requires {
+  requires M::stage <= score_stage::mask;
+}
+&&!only_data<M>;
 
 template <class M>
-concept hides_keys = requires(M const& m, site<double> const& at) { static_cast<bool>(m.visible(at)); };
+concept hides_keys = requires(M const& m, site<double> const& at) {
+  static_cast<bool>(m.visible(at));
+};
 
 /// Calls f with the modifier, or with every member of a bundle and of the bundles in it.
 template <class F, class M>
@@ -47,7 +58,8 @@ class instructions {
  public:
   explicit instructions(Ms const&... ms) : modifiers_(ms...) {
     each([this](auto const& m) {
-      if constexpr (speaks_data<std::remove_cvref_t<decltype(m)>>) m.describe(data);
+      if constexpr (speaks_data<std::remove_cvref_t<decltype(m)>>)
+        m.describe(data);
     });
   }
 
@@ -57,7 +69,8 @@ class instructions {
     each([&](auto const& m) {
       using M = std::remove_cvref_t<decltype(m)>;
       if constexpr (maps_scores<M>) {
-        if (M::stage == when) s = static_cast<Scalar>(m.apply(static_cast<double>(s), at));
+        if (M::stage == when)
+          s = static_cast<Scalar>(m.apply(static_cast<double>(s), at));
       }
     });
     return s;
@@ -67,7 +80,8 @@ class instructions {
   bool shows(site<double> const& at) const {
     bool shown = true;
     each([&](auto const& m) {
-      if constexpr (hides_keys<std::remove_cvref_t<decltype(m)>>) shown = shown && static_cast<bool>(m.visible(at));
+      if constexpr (hides_keys<std::remove_cvref_t<decltype(m)>>)
+        shown = shown && static_cast<bool>(m.visible(at));
     });
     return shown;
   }

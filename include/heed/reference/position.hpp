@@ -24,10 +24,12 @@ template <class Scalar>
 Scalar effective_distance(position_description const& said, index position, index key) {
   auto const rel = static_cast<Scalar>(position - key);
   auto const w = static_cast<Scalar>(said.window);
-  if (said.rule == position_rule::rotary || std::fabs(rel) < w) return rel;
+  if (said.rule == position_rule::rotary || std::fabs(rel) < w)
+    return rel;
 
   Scalar const side = rel < 0 ? Scalar(-1) : Scalar(1);
-  if (said.rule == position_rule::rerope) return side * w;
+  if (said.rule == position_rule::rerope)
+    return side * w;
   if (said.rule == position_rule::leaky_rerope)
     return side * (w + (std::fabs(rel) - w) / static_cast<Scalar>(said.slope_inverse));
   auto const g = static_cast<Scalar>(said.group);
@@ -64,7 +66,8 @@ class rotated_product {
         sum += (q(a) * k(a) + q(b) * k(b)) * cosine + (q(a) * k(b) - q(b) * k(a)) * sine;
       }
     }
-    for (index c = rotated(); c < dim_; ++c) sum += q(c) * k(c);
+    for (index c = rotated(); c < dim_; ++c)
+      sum += q(c) * k(c);
     return sum;
   }
 

@@ -28,15 +28,18 @@ struct score_row {
 inline double row_scale(description const& said, index visible_count, index position, index head) {
   auto const n = static_cast<double>(visible_count);
   switch (said.row_scale) {
-    case row_scale_rule::none: return 1;
-    case row_scale_rule::log_n: return std::log(n) / std::log(said.row_scale_base);
-    case row_scale_rule::log_n_clamped:
-      return std::log(std::max(n, said.row_scale_minimum)) / std::log(said.row_scale_base);
-    case row_scale_rule::log_n_beyond: {
-      double const length = static_cast<double>(position) + 1;
-      return length <= said.row_scale_base ? 1 : std::log(length) / std::log(said.row_scale_base);
-    }
-    case row_scale_rule::scalable: return said.row_scale_heads.real(head) * std::log(n);
+  case row_scale_rule::none:
+    return 1;
+  case row_scale_rule::log_n:
+    return std::log(n) / std::log(said.row_scale_base);
+  case row_scale_rule::log_n_clamped:
+    return std::log(std::max(n, said.row_scale_minimum)) / std::log(said.row_scale_base);
+  case row_scale_rule::log_n_beyond: {
+    double const length = static_cast<double>(position) + 1;
+    return length <= said.row_scale_base ? 1 : std::log(length) / std::log(said.row_scale_base);
+  }
+  case row_scale_rule::scalable:
+    return said.row_scale_heads.real(head) * std::log(n);
   }
   return 1;
 }
@@ -45,8 +48,10 @@ inline double row_scale(description const& said, index visible_count, index posi
 /// continued with every second slope of the power above.
 inline double standard_slope(index head, index heads) {
   index power = 1;
-  while (2 * power <= heads) power *= 2;
-  if (head >= power) return reference::standard_slope(2 * (head - power), 2 * power);
+  while (2 * power <= heads)
+    power *= 2;
+  if (head >= power)
+    return reference::standard_slope(2 * (head - power), 2 * power);
   return std::pow(2.0, -8.0 * static_cast<double>(head + 1) / static_cast<double>(power));
 }
 
@@ -79,12 +84,15 @@ class scorer {
     score_row<Scalar> result;
     index const p = visible_.position(batch, query);
     for (index key = 0; key < of_.kv_len; ++key) {
-      if (!visible_(batch, head, query, key) || !told_.shows(place(batch, head, p, key))) continue;
+      if (!visible_(batch, head, query, key) || !told_.shows(place(batch, head, p, key)))
+        continue;
       ++result.visible_count;
-      if (!hidden_by_bias(batch, head, query, key, p)) result.keys.push_back(key);
+      if (!hidden_by_bias(batch, head, query, key, p))
+        result.keys.push_back(key);
     }
     double const factor = reference::row_scale(said_, result.visible_count, p, head);
-    for (index key : result.keys) result.scores.push_back(score(batch, head, query, key, p, factor));
+    for (index key : result.keys)
+      result.scores.push_back(score(batch, head, query, key, p, factor));
     return result;
   }
 
@@ -97,10 +105,14 @@ class scorer {
       s = cap * std::tanh(s / cap);
     }
     s = told_.mapped(score_stage::softcap, s, at);
-    for (operand const& b : biases_) s += static_cast<Scalar>(b(batch, head, query, key));
-    if (said_.alibi) s -= static_cast<Scalar>(slope(head)) * std::fabs(static_cast<Scalar>(p - key));
-    if (said_.relative_bias) s += static_cast<Scalar>(relative_bias(head, p, key));
-    for (auto when : {score_stage::bias, score_stage::function, score_stage::mask}) s = told_.mapped(when, s, at);
+    for (operand const& b : biases_)
+      s += static_cast<Scalar>(b(batch, head, query, key));
+    if (said_.alibi)
+      s -= static_cast<Scalar>(slope(head)) * std::fabs(static_cast<Scalar>(p - key));
+    if (said_.relative_bias)
+      s += static_cast<Scalar>(relative_bias(head, p, key));
+    for (auto when : {score_stage::bias, score_stage::function, score_stage::mask})
+      s = told_.mapped(when, s, at);
     return s;
   }
 

@@ -21,7 +21,8 @@ struct shape {
 /// a + b, held at the ends of the range.
 inline index saturating_add(index a, index b) {
   index sum = 0;
-  if (__builtin_add_overflow(a, b, &sum)) return b < 0 ? std::numeric_limits<index>::min() : unbounded;
+  if (__builtin_add_overflow(a, b, &sum))
+    return b < 0 ? std::numeric_limits<index>::min() : unbounded;
   return sum;
 }
 
@@ -39,13 +40,17 @@ class visibility {
   visibility(description const& said, shape const& of) : said_(said), of_(of) {
     for (operand const& m : said.masks)
       masks_.push(broadcast(m, {of.batch, of.heads_q, of.q_len, of.kv_len}, "reference", "mask"), "masks");
-    if (said.lengths) expect_size(said.lengths, of.batch, "lengths");
-    if (said.offsets) expect_size(said.offsets, of.batch, "offset");
+    if (said.lengths)
+      expect_size(said.lengths, of.batch, "lengths");
+    if (said.offsets)
+      expect_size(said.offsets, of.batch, "offset");
     for (index b = 0; said.lengths && b < of.batch; ++b)
       detail::expect(said.lengths.whole(b) >= 0 && said.lengths.whole(b) <= of.kv_len, "reference: lengths[", b,
                      "] must be in [0, ", of.kv_len, "], got ", said.lengths.whole(b));
-    if (said.query_segments) expect_ids(*said.query_segments, of.q_len, "segments.q_ids");
-    if (said.key_segments) expect_ids(*said.key_segments, of.kv_len, "segments.k_ids");
+    if (said.query_segments)
+      expect_ids(*said.query_segments, of.q_len, "segments.q_ids");
+    if (said.key_segments)
+      expect_ids(*said.key_segments, of.kv_len, "segments.k_ids");
   }
 
   /// The keys that exist in this batch.
@@ -53,8 +58,10 @@ class visibility {
 
   /// Without an explicit offset the queries are the last rows.
   index position(index batch, index query) const {
-    if (said_.offset) return saturating_add(*said_.offset, query);
-    if (said_.offsets) return saturating_add(said_.offsets.whole(batch), query);
+    if (said_.offset)
+      return saturating_add(*said_.offset, query);
+    if (said_.offsets)
+      return saturating_add(said_.offsets.whole(batch), query);
     return key_count(batch) - of_.q_len + query;
   }
 
@@ -67,12 +74,14 @@ class visibility {
 
  private:
   bool in_window(index p, index key) const {
-    if (!said_.windowed || key < said_.sink_tokens) return true;
+    if (!said_.windowed || key < said_.sink_tokens)
+      return true;
     return saturating_add(p, -said_.left) <= key && key <= saturating_add(p, said_.right);
   }
 
   bool same_segment(index batch, index query, index key) const {
-    if (!said_.query_segments) return true;
+    if (!said_.query_segments)
+      return true;
     auto const& q = *said_.query_segments;
     auto const& k = *said_.key_segments;
     auto const q_id = q(q.extent(0) == 1 ? 0 : batch, query);
