@@ -98,8 +98,19 @@ auto flatten(modifier_set<Ms...> const& set) {
 }
 
 template <class... Ms>
-constexpr int count_family(family wanted, std::tuple<Ms...> const*) {
-  return (0 + ... + static_cast<int>(family_of<Ms>() == wanted));
+constexpr int count_family([[maybe_unused]] family wanted, std::tuple<Ms...> const*) {
+  return (0 + ... + static_cast<int>(family_of<std::remove_cvref_t<Ms>>() == wanted));
+}
+
+/// The same by reference, for the length of a call.
+template <class M>
+auto flat_references(M const& m) {
+  static_assert(modifier<M>, "heed: this argument is neither a tensor nor a modifier");
+  return std::tuple<M const&>(m);
+}
+template <class... Ms>
+auto flat_references(modifier_set<Ms...> const& set) {
+  return std::apply([](auto const&... ms) { return std::tuple_cat(flat_references(ms)...); }, set.members);
 }
 
 template <class Flat>

@@ -4,7 +4,7 @@
 
 namespace heed {
 
-/// When a score map acts. Within a stage, modifiers act in the order of the types' names in the call.
+/// When a score map acts. Within a stage, maps act in the alphabetical order of their types' names.
 enum class score_stage { softcap, bias, function, mask };
 
 /// At most one modifier of a family in a call; `mask`, `bias` and `user` are free.

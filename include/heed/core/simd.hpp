@@ -67,6 +67,36 @@ HEED_ALWAYS_INLINE inline void store(T* p, batch<T> const& x) {
   x.store_unaligned(p);
 }
 
+/// The first n elements, 0 < n ≤ lanes, the other lanes 0; no byte past them is touched.
+template <real T>
+HEED_ALWAYS_INLINE inline batch<T> load_first(T const* p, std::ptrdiff_t n) {
+#if defined(__AVX512F__)
+  if constexpr (std::same_as<T, float>)
+    return _mm512_maskz_loadu_ps(static_cast<__mmask16>((1U << n) - 1U), p);
+  else
+    return _mm512_maskz_loadu_pd(static_cast<__mmask8>((1U << n) - 1U), p);
+#else
+  alignas(64) T part[static_cast<std::size_t>(lanes<T>)] = {};
+  std::memcpy(part, p, static_cast<std::size_t>(n) * sizeof(T));
+  return load(part);
+#endif
+}
+
+/// Writes the first n lanes, 0 < n ≤ lanes.
+template <real T>
+HEED_ALWAYS_INLINE inline void store_first(T* p, batch<T> const& x, std::ptrdiff_t n) {
+#if defined(__AVX512F__)
+  if constexpr (std::same_as<T, float>)
+    _mm512_mask_storeu_ps(p, static_cast<__mmask16>((1U << n) - 1U), x.data);
+  else
+    _mm512_mask_storeu_pd(p, static_cast<__mmask8>((1U << n) - 1U), x.data);
+#else
+  alignas(64) T part[static_cast<std::size_t>(lanes<T>)];
+  store(part, x);
+  std::memcpy(p, part, static_cast<std::size_t>(n) * sizeof(T));
+#endif
+}
+
 // --- arithmetic ----------------------------------------------------------------------------------------------------
 
 #if defined(__AVX512F__)
@@ -107,8 +137,9 @@ HEED_ALWAYS_INLINE inline batch<T> min(batch<T> a, batch<T> b) {
 #endif
 #endif
 
-template <real T>
-HEED_ALWAYS_INLINE inline batch<T> select(batch_mask<T> const& condition, batch<T> a, batch<T> b) {
+template <real T, class Arch>
+HEED_ALWAYS_INLINE inline xsimd::batch<T, Arch> select(xsimd::batch_bool<T, Arch> const& condition,
+                                                       xsimd::batch<T, Arch> const& a, xsimd::batch<T, Arch> const& b) {
   return xsimd::select(condition, a, b);
 }
 template <real T, class Arch>
@@ -131,7 +162,11 @@ HEED_ALWAYS_INLINE inline T abs(T a) {
 }
 template <real T>
 HEED_ALWAYS_INLINE inline T fma(T a, T b, T c) {
+#if defined(__FMA__) || defined(__aarch64__)
   return std::fma(a, b, c);
+#else
+  return a * b + c;  // as the batches of such a machine do
+#endif
 }
 template <real T>
 HEED_ALWAYS_INLINE inline T select(bool condition, T a, T b) {
@@ -196,6 +231,45 @@ HEED_ALWAYS_INLINE inline T reduce_max(batch<T> const& x) {
   return v[0];
 }
 
+/// The reverse of `mask_bits`.
+template <real T>
+HEED_ALWAYS_INLINE inline batch_mask<T> mask_from_bits(std::uint64_t bits) {
+  alignas(64) T flags[static_cast<std::size_t>(lanes<T>)];
+  for (int i = 0; i < lanes<T>; ++i) flags[i] = static_cast<T>((bits >> i) & 1U);
+  return load(flags) != batch<T>(T(0));
+}
+
+/// The sums over the lanes of four batches, written to four consecutive numbers.
+template <real T>
+HEED_ALWAYS_INLINE inline void reduce_add4(batch<T> const& a, batch<T> const& b, batch<T> const& c, batch<T> const& d,
+                                           T* sums) {
+#if defined(__AVX512F__) || defined(__AVX__) || defined(__SSE2__)
+  if constexpr (std::same_as<T, float>) {
+#if defined(__AVX512F__)
+    __m512 const ab = _mm512_add_ps(_mm512_unpacklo_ps(a.data, b.data), _mm512_unpackhi_ps(a.data, b.data));
+    __m512 const cd = _mm512_add_ps(_mm512_unpacklo_ps(c.data, d.data), _mm512_unpackhi_ps(c.data, d.data));
+    __m512 const wide = _mm512_add_ps(_mm512_shuffle_ps(ab, cd, 0x44), _mm512_shuffle_ps(ab, cd, 0xee));
+    __m256 const half = _mm256_add_ps(_mm512_castps512_ps256(wide),
+                                      _mm256_castpd_ps(_mm512_extractf64x4_pd(_mm512_castps_pd(wide), 1)));
+    __m128 const four = _mm_add_ps(_mm256_castps256_ps128(half), _mm256_extractf128_ps(half, 1));
+#elif defined(__AVX__)
+    __m256 const half = _mm256_hadd_ps(_mm256_hadd_ps(a.data, b.data), _mm256_hadd_ps(c.data, d.data));
+    __m128 const four = _mm_add_ps(_mm256_castps256_ps128(half), _mm256_extractf128_ps(half, 1));
+#else
+    __m128 const ab = _mm_add_ps(_mm_unpacklo_ps(a.data, b.data), _mm_unpackhi_ps(a.data, b.data));
+    __m128 const cd = _mm_add_ps(_mm_unpacklo_ps(c.data, d.data), _mm_unpackhi_ps(c.data, d.data));
+    __m128 const four = _mm_add_ps(_mm_movelh_ps(ab, cd), _mm_movehl_ps(cd, ab));
+#endif
+    _mm_storeu_ps(sums, four);
+    return;
+  }
+#endif
+  sums[0] = reduce_add(a);
+  sums[1] = reduce_add(b);
+  sums[2] = reduce_add(c);
+  sums[3] = reduce_add(d);
+}
+
 /// 2^n for the whole number n hidden in the low bits of `shifted`; see exp.hpp.
 HEED_ALWAYS_INLINE inline batch<float> exponent_from_low_bits(batch<float> const& shifted) {
   using bits = xsimd::batch<std::int32_t>;
@@ -212,7 +286,7 @@ namespace impl {
 
 #if defined(__AVX512F__)
 /// One butterfly of the 16×16 transposition: 4×4 blocks in registers, then blocks of lanes between registers.
-HEED_ALWAYS_INLINE inline void transpose(__m512 (&r)[16]) {
+HEED_ALWAYS_INLINE inline void transpose_registers(__m512 (&r)[16]) {
   __m512 t[16];
   for (int i = 0; i < 16; i += 2) {
     t[i] = _mm512_unpacklo_ps(r[i], r[i + 1]);
@@ -238,7 +312,7 @@ HEED_ALWAYS_INLINE inline void transpose(__m512 (&r)[16]) {
   }
 }
 #elif defined(__AVX__)
-HEED_ALWAYS_INLINE inline void transpose(__m256 (&r)[8]) {
+HEED_ALWAYS_INLINE inline void transpose_registers(__m256 (&r)[8]) {
   __m256 t[8];
   for (int i = 0; i < 8; i += 2) {
     t[i] = _mm256_unpacklo_ps(r[i], r[i + 1]);
@@ -267,7 +341,7 @@ HEED_ALWAYS_INLINE inline void transpose(batch<T> (&rows)[static_cast<std::size_
   if constexpr (std::same_as<T, float>) {
     decltype(rows[0].data) r[static_cast<std::size_t>(lanes<T>)];
     for (int i = 0; i < lanes<T>; ++i) r[i] = rows[i].data;
-    impl::transpose(r);
+    impl::transpose_registers(r);
     for (int i = 0; i < lanes<T>; ++i) rows[i] = batch<T>(r[i]);
     return;
   }

@@ -52,7 +52,7 @@ HEED_ALWAYS_INLINE inline batch<T> exp2_weight(batch<T> x) {
   batch<T> const shifted = y + batch<T>(table::magic);
   batch<T> const f = y - (shifted - batch<T>(table::magic));
   batch<T> const power = impl::horner<T>(f) * exponent_from_low_bits(shifted);
-  return heed::select<T>(x < batch<T>(table::cut), batch<T>(T(0)), power);
+  return heed::select(x < batch<T>(table::cut), batch<T>(T(0)), power);
 }
 
 /// 2^x of one number, by the same steps.
@@ -84,8 +84,8 @@ inline xsimd::batch<T, Arch> exp(xsimd::batch<T, Arch> const& x) {
   b const n = shifted - b(table::magic);
   b const f = fma(n, b(-ln2_low), fma(n, b(-ln2_high), x)) * b(log2e);
   b power = impl::horner<T>(f) * exponent_from_low_bits(shifted);
-  power = heed::select<T>(t > b(top - T(0.5)), b(std::numeric_limits<T>::infinity()), power);
-  return heed::select<T>(t < b(table::cut), b(T(0)), heed::select<T>(x == x, power, x));
+  power = heed::select(t > b(top - T(0.5)), b(std::numeric_limits<T>::infinity()), power);
+  return heed::select(t < b(table::cut), b(T(0)), heed::select(x == x, power, x));
 }
 
 /// tanh x: x + x³·P(x²) below 0.625, (1 − e)/(1 + e) with e = e^−2|x| beyond (the quotient alone cancels near 0).
@@ -105,8 +105,8 @@ inline xsimd::batch<T, Arch> tanh(xsimd::batch<T, Arch> const& x) {
     p = fma(p, square, b(0.13331092121233398f));
     p = fma(p, square, b(-0.3333326951229966f));
     b const near = fma(x * square, p, x);
-    b const signed_far = heed::select<T>(x < b(0.0f), b(0.0f) - far, far);
-    return heed::select<T>(t > b(0.625f), signed_far, near);
+    b const signed_far = heed::select(x < b(0.0f), b(0.0f) - far, far);
+    return heed::select(t > b(0.625f), signed_far, near);
   }
 }
 

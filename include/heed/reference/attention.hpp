@@ -10,6 +10,7 @@
 ///
 ///     visibility.hpp   who sees whom, and the counts n_i
 ///     position.hpp     rotary distances
+///     rows.hpp         elements of any storage, as numbers
 ///     score.hpp        q·k → scale → softcap → biases → functor
 ///     normalizer.hpp   scores → weights, lse, entropy
 ///
@@ -106,7 +107,7 @@ tensor<double, 4> weights(Q const& q, K const& k, Ms const&... modifiers) {
 /// `out = u ⊙ Σ_j weight_ij v_j`, the same call as `heed::attention`; lse and entropy where they are asked for.
 ///
 /// - q, k, v and out in any storage types, mixed as you like; out is rounded once.
-/// - A hidden key's value is never read; a visible one with weight 0 is multiplied.
+/// - A hidden key's value never enters its row; a visible one with weight 0 is multiplied.
 /// - An empty row is 0, whatever v and the gate hold.
 ///
 /// @throws argument_error for extents that do not belong together
@@ -127,6 +128,7 @@ void attention(Q const& q, K const& k, V const& v, Out&& out, Ms const&... modif
     expect_extents<3>(said.lse.extents, {of.batch, of.heads_q, of.q_len}, "lse");
   if (said.entropy)
     expect_extents<3>(said.entropy.extents, {of.batch, of.heads_q, of.q_len}, "entropy");
+  head_rows<Scalar> value_rows(values);
   operand const gate = said.gate ? broadcast(said.gate, result.extents(), "reference", "gate") : operand{};
 
   reference::for_each_row<Scalar>(queries, keys, told, [&](index b, index h, index i, score_row<Scalar> const& row) {
@@ -135,13 +137,17 @@ void attention(Q const& q, K const& k, V const& v, Out&& out, Ms const&... modif
       said.lse.store(b, h, i, static_cast<double>(weighed.lse));
     if (said.entropy)
       said.entropy.store(b, h, i, static_cast<double>(weighed.entropy));
+    std::vector<Scalar> sum(static_cast<std::size_t>(dim_v));
+    for (std::size_t n = 0; n < weighed.weights.size(); ++n) {
+      Scalar const* value = value_rows(b, of.key_head(h), row.keys[n]);
+      for (Scalar& x : sum)
+        x += weighed.weights[n] * *value++;
+    }
     for (index c = 0; c < dim_v; ++c) {
-      Scalar sum = 0;
-      for (std::size_t n = 0; n < weighed.weights.size(); ++n)
-        sum += weighed.weights[n] * static_cast<Scalar>(values(b, of.key_head(h), row.keys[n], c));
+      Scalar x = sum[static_cast<std::size_t>(c)];
       if (gate && !weighed.weights.empty())
-        sum *= static_cast<Scalar>(gate(b, h, i, c));
-      result(b, h, i, c) = reference::rounded<stored>(sum);
+        x *= static_cast<Scalar>(gate(b, h, i, c));
+      result(b, h, i, c) = reference::rounded<stored>(x);
     }
   });
 }

@@ -53,9 +53,7 @@ class rotated_product {
     detail::expect(rotated() <= dim, "reference: the frequencies rotate ", rotated(), " channels, dim is ", dim);
   }
 
-  /// @param q, k functions of the channel
-  template <class Query, class Key>
-  Scalar operator()(Query const& q, Key const& k, index position, index key) {
+  Scalar operator()(Scalar const* q, Scalar const* k, index position, index key) {
     Scalar sum = 0;
     if (rotated() > 0) {
       auto const& turns = turns_by(effective_distance<Scalar>(said_, position, key));
@@ -63,11 +61,11 @@ class rotated_product {
         index const a = said_.interleaved ? 2 * t : t;
         index const b = said_.interleaved ? 2 * t + 1 : t + said_.pairs;
         auto const& [cosine, sine] = turns[static_cast<std::size_t>(t)];
-        sum += (q(a) * k(a) + q(b) * k(b)) * cosine + (q(a) * k(b) - q(b) * k(a)) * sine;
+        sum += (q[a] * k[a] + q[b] * k[b]) * cosine + (q[a] * k[b] - q[b] * k[a]) * sine;
       }
     }
     for (index c = rotated(); c < dim_; ++c)
-      sum += q(c) * k(c);
+      sum += q[c] * k[c];
     return sum;
   }
 

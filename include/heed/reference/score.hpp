@@ -2,6 +2,7 @@
 
 #include <heed/reference/modifiers.hpp>
 #include <heed/reference/position.hpp>
+#include <heed/reference/rows.hpp>
 #include <heed/reference/visibility.hpp>
 
 /// From a query and a key to a score: everything before the normaliser.
@@ -99,7 +100,8 @@ class scorer {
  private:
   Scalar score(index batch, index head, index query, index key, index p, double factor) {
     auto const at = place(batch, head, p, key);
-    Scalar s = product(batch, head, query, key, p) * scale() * static_cast<Scalar>(factor);
+    Scalar s = product_(q_(batch, head, query), k_(batch, of_.key_head(head), key), p, key) * scale() *
+               static_cast<Scalar>(factor);
     if (said_.softcap) {
       auto const cap = static_cast<Scalar>(*said_.softcap);
       s = cap * std::tanh(s / cap);
@@ -114,12 +116,6 @@ class scorer {
     for (auto when : {score_stage::bias, score_stage::function, score_stage::mask})
       s = told_.mapped(when, s, at);
     return s;
-  }
-
-  Scalar product(index batch, index head, index query, index key, index p) {
-    auto const q = [&](index c) { return static_cast<Scalar>(q_(batch, head, query, c)); };
-    auto const k = [&](index c) { return static_cast<Scalar>(k_(batch, of_.key_head(head), key, c)); };
-    return product_(q, k, p, key);
   }
 
   Scalar scale() const {
@@ -153,7 +149,7 @@ class scorer {
                      list.size());
   }
 
-  operand q_, k_;
+  head_rows<Scalar> q_, k_;
   instructions<Ms...> const& told_;
   description const& said_;
   shape of_;

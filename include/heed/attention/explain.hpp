@@ -1,0 +1,58 @@
+#pragma once
+
+#include <heed/attention/fold.hpp>
+#include <heed/kernel/few_rows.hpp>
+#include <heed/kernel/pass.hpp>
+
+#include <ostream>
+#include <string>
+
+namespace heed {
+
+/// Which of the two drivers of the pass a call takes.
+enum class path { nothing, queries_in_lanes, few_rows };
+
+/// How a call will be done; printed by `<<`, asserted on by tests.
+struct plan {
+  heed::path path = heed::path::nothing;
+  std::string instruction_set;
+  index query_block = 0;    // queries in lanes, or the rows of one (batch, key head)
+  index blocks = 0;         // query blocks that share converted keys
+  index key_block = 0;
+  int tile_rows = 0;        // accumulators: tile_rows × tile_vectors
+  int tile_vectors = 0;
+  index tasks = 0;
+  index splits = 0;         // the most pieces that a row's keys are cut into
+  std::size_t scratch_bytes = 0;   // a worker's
+  std::size_t workspace_bytes = 0; // all of it
+  std::string queries, keys, values, results;  // "in place", or what is converted and why
+  index offset = 0;         // position of query 0 in batch 0
+};
+
+inline std::ostream& operator<<(std::ostream& to, plan const& p) {
+  char const* const names[] = {"nothing to do", "queries in lanes", "few rows"};
+  return to << "path: " << names[static_cast<int>(p.path)] << " (" << p.instruction_set << ")\n"
+            << "tiles: " << p.query_block << " queries × " << p.key_block << " keys, " << p.blocks
+            << " query blocks together, registers " << p.tile_rows << " × " << p.tile_vectors << "\n"
+            << "tasks: " << p.tasks << ", key splits: " << p.splits << "\n"
+            << "scratch: " << p.scratch_bytes << " bytes a worker, " << p.workspace_bytes << " in all\n"
+            << "q: " << p.queries << "; k: " << p.keys << "; v: " << p.values << "; out: " << p.results << "\n"
+            << "offset: " << p.offset << "\n";
+}
+
+HEED_ISA_BEGIN
+namespace impl {
+
+template <real T>
+std::string storage_of(operand const& x, bool turned) {
+  std::string text;
+  if (x.kind != kind_of<T>()) text = std::string(name_of(x.kind)) + " widened";
+  if (x.strides[3] != 1 && x.extents[3] != 1)
+    text += (text.empty() ? "" : ", ") + ("channel stride " + std::to_string(x.strides[3]) + " gathered");
+  if (turned) text += text.empty() ? "rotated" : ", rotated";
+  return text.empty() ? "in place" : text + ", a block at a time";
+}
+
+}  // namespace impl
+HEED_ISA_END
+}  // namespace heed

@@ -1,0 +1,340 @@
+#pragma once
+
+#include <heed/kernel/key_tiles.hpp>
+#include <heed/kernel/modify.hpp>
+#include <heed/kernel/query_block.hpp>
+#include <heed/kernel/row_products.hpp>
+
+/// The pass for a few query rows (decode): the same stages, the same maps, with lanes along the channels in the products
+/// and along the keys in between. All query heads of a group share each key load; long key ranges are cut by shape into
+/// pieces whose states are merged in order.
+
+namespace heed {
+HEED_ISA_BEGIN
+
+/// A row of scores: a block of keys and room for the 3 that a dot tile may write past them.
+inline constexpr index score_stride = few_key_block + 16;
+
+struct few_rows_shape {
+  index rows = 1;           // query rows of a (batch, key head): q_len × group
+  index splits = 1;         // the most pieces that any batch's keys are cut into
+  std::size_t scratch = 0;  // bytes a worker
+  std::size_t partial = 0;  // bytes of one (batch, key head)'s states, where splits > 1
+};
+
+/// The states of a task's rows.
+template <real T>
+struct row_states {
+  T* acc = nullptr;  // [row][padded dim_v]
+  T* m = nullptr;    // [row]
+  T* l = nullptr;
+  T* u = nullptr;
+  index ld = 0;
+
+  row_states() = default;
+  row_states(arena& memory, index rows, index dim_v) : ld(round_up<index>(dim_v, lanes<T>)) {
+    acc = memory.take<T>(rows * ld);
+    for (T** piece : {&m, &l, &u}) *piece = memory.take<T>(rows);
+  }
+
+  void clear(index rows) {
+    std::fill_n(acc, rows * ld, T(0));
+    std::fill_n(m, rows, -std::numeric_limits<T>::infinity());
+    std::fill_n(l, rows, T(0));
+    std::fill_n(u, rows, T(0));
+  }
+
+  static std::size_t bytes(index rows, index dim_v) {
+    arena counting;
+    row_states(counting, rows, dim_v);
+    return counting.used();
+  }
+};
+
+template <real T>
+struct few_rows_scratch {
+  T* q[3] = {};  // [row][padded dim]
+  index ldq = 0;
+  row_states<T> state;
+  key_tiles<T> tiles;
+  row_writer<T> writer;
+  T* s = nullptr;      // [row][score_stride] scores, then weights
+  T* plane = nullptr;  // [2][few_key_block]
+  std::byte* turning = nullptr;
+
+  few_rows_scratch(arena& memory, problem<T> const& p, index rows) : ldq(round_up<index>(p.dim, lanes<T>)) {
+    for (int i = 0; i < (p.position.has_far() ? 3 : 1); ++i) q[i] = memory.take<T>(rows * ldq);
+    state = row_states<T>(memory, rows, p.dim_v);
+    tiles = key_tiles<T>(memory, p, std::min(few_key_block, std::max<index>(p.kv_len, 1)));
+    writer = row_writer<T>(memory, p);
+    s = memory.take<T>(rows * score_stride);
+    if (p.additive()) plane = memory.take<T>(2 * few_key_block);
+    if (p.position.rotates())
+      turning = memory.take<std::byte>(static_cast<index>(rotator<T>::scratch_bytes(p.position.turn.pairs)));
+  }
+
+  static std::size_t bytes(problem<T> const& p, index rows) {
+    arena counting;
+    few_rows_scratch(counting, p, rows);
+    return counting.used();
+  }
+};
+
+template <real T, class Maps, normalizer_rule Rule, bool Entropy>
+class few_rows_pass {
+ public:
+  static few_rows_shape shape(problem<T> const& p) {
+    few_rows_shape s;
+    s.rows = p.q_len * p.group();
+    for (index b = 0; b < p.batch; ++b) s.splits = std::max(s.splits, splits_of(p, p.band_of(b)));
+    s.scratch = few_rows_scratch<T>::bytes(p, s.rows);
+    if (s.splits > 1) s.partial = static_cast<std::size_t>(s.splits) * row_states<T>::bytes(s.rows, p.dim_v);
+    return s;
+  }
+
+  /// Into how many pieces a batch's keys are cut: a matter of its visible range alone.
+  static index splits_of(problem<T> const& p, band const& b) {
+    return std::clamp<index>(blocks_of(p, b) * few_key_block / split_keys, 1, most_splits);
+  }
+
+  few_rows_pass(problem<T> const& p, Maps const& maps, few_rows_shape const& shape, arena scratch)
+      : call_(p), maps_(maps), shape_(shape), own_(scratch, p, shape.rows) {}
+
+  /// One piece of one (batch, key head). Where the keys are in several pieces, the state goes to `partial`.
+  void run(index pair, index split, std::byte* partial) {
+    open(pair);
+    index const splits = splits_of(call_, band_);
+    if (split >= splits) return;
+    pack();
+    own_.state.clear(shape_.rows);
+    index const blocks = blocks_of(call_, band_), first = split * blocks / splits, last = (split + 1) * blocks / splits;
+    index at = 0;
+    for (block_walk walk(band_, 0, call_.q_len - 1, few_key_block); !walk.done(); walk.advance(), ++at)
+      if (at >= first && at < last) key_block_at(walk.begin());
+    if (splits == 1)
+      write(own_.state);
+    else
+      save(state_at(partial, split));
+  }
+
+  /// Merges the pieces of one (batch, key head), in order, and finishes its rows.
+  void merge(index pair, std::byte* partial) {
+    open(pair);
+    index const splits = splits_of(call_, band_);
+    if (splits == 1) return;
+    row_states<T> total = state_at(partial, 0);
+    for (index split = 1; split < splits; ++split) {
+      row_states<T> const part = state_at(partial, split);
+      for (index r = 0; r < shape_.rows; ++r)
+        merge_states(total.m[r], total.l[r], total.u[r], total.acc + r * total.ld, part.m[r], part.l[r], part.u[r],
+                     part.acc + r * part.ld, call_.dim_v, call_.unit(), has_maximum<Rule>,
+                     Rule == normalizer_rule::l2_softmax);
+    }
+    write(total);
+  }
+
+ private:
+  static index blocks_of(problem<T> const& p, band const& b) {
+    index n = 0;
+    for (block_walk walk(b, 0, p.q_len - 1, few_key_block); !walk.done(); walk.advance()) ++n;
+    return n;
+  }
+
+  // Row r of a task: query i of head h.
+  index query_of(index r) const { return r / call_.group(); }
+  index head_of(index r) const { return key_head_ * call_.group() + r % call_.group(); }
+
+  void open(index pair) {
+    batch_ = pair / call_.heads_kv;
+    key_head_ = pair % call_.heads_kv;
+    band_ = call_.band_of(batch_);
+  }
+
+  row_states<T> state_at(std::byte* partial, index split) const {
+    arena memory(partial + static_cast<std::size_t>(split) * row_states<T>::bytes(shape_.rows, call_.dim_v));
+    return row_states<T>(memory, shape_.rows, call_.dim_v);
+  }
+
+  void save(row_states<T> const& to) const {
+    index const rows = shape_.rows;
+    std::copy_n(own_.state.acc, rows * to.ld, to.acc);
+    std::copy_n(own_.state.m, rows, to.m);
+    std::copy_n(own_.state.l, rows, to.l);
+    std::copy_n(own_.state.u, rows, to.u);
+  }
+
+  void pack() {
+    for (index r = 0; r < shape_.rows; ++r) {
+      index const i = query_of(r), head = head_of(r), position = band_.position(i);
+      keys_[r] = call_.counts_rows ? call_.visible_keys(band_, batch_, head, i) : 0;
+      auto const factor = static_cast<T>(call_.row_factor(head, position, keys_[r]) *
+                                         (call_.natural ? 1.0 : 1.4426950408889634074));
+      for (int which = 0; which < (call_.position.has_far() ? 3 : 1); ++which) {
+        T* const row = own_.q[which] + r * own_.ldq;
+        load_rows(call_.q.at(batch_, head, i, 0), call_.q.kind, call_.q.strides[2], call_.q.strides[3], 1, call_.dim,
+                  row, own_.ldq);
+        if (call_.position.rotates()) {
+          rotator<T> turning(call_.position.turn, own_.turning);
+          turning.seek(call_.position.query_position(static_cast<position_code::product>(which), position));
+          turning.rotate(row);
+        }
+        for (index c = 0; c < call_.dim; ++c) row[c] *= factor;
+        std::fill(row + call_.dim, row + own_.ldq, T(0));
+      }
+    }
+  }
+
+  void key_block_at(index begin) {
+    key_range const all{begin, std::min(begin + few_key_block, band_.kv_len)};
+    key_range const keys = hull(band_, 0, call_.q_len - 1, all);
+    if (keys.empty()) return;
+    block_begin_ = keys.begin;
+    own_.tiles.open(batch_, key_head_, keys);
+    index const n = keys.end - keys.begin;
+    score(n);
+    bool hides = false;
+    for (index r = 0; r < shape_.rows; ++r) hides = weigh(r, n) || hides;
+    accumulate(n, hides);
+  }
+
+  void score(index n) {
+    if (!call_.position.has_far()) return product(0, shape_.rows, position_code::near, 0, n);
+    // Rows of one query share their position, so their keys fall apart into far | near | far ahead.
+    for (index i = 0; i < call_.q_len; ++i) {
+      index const position = band_.position(i), first = i * call_.group();
+      for (index begin = 0, end = 0; begin < n; begin = end) {
+        auto const which = call_.position.at(position - (block_begin_ + begin));
+        for (end = begin + 1; end < n && call_.position.at(position - (block_begin_ + end)) == which;) ++end;
+        product(first, call_.group(), which, begin, end);
+      }
+    }
+  }
+
+  void product(index first_row, index rows, position_code::product which, index begin, index end) {
+    tile_rows_at<T> const k = own_.tiles.keys(which);
+    row_scores(k.data + begin * k.ld, k.ld, end - begin, own_.q[which] + first_row * own_.ldq, own_.ldq, rows,
+               call_.dim, own_.s + first_row * score_stride + begin, score_stride);
+  }
+
+  /// Modify and normalise for one row; returns whether it hides any key of the block.
+  bool weigh(index r, index n) {
+    constexpr index w = lanes<T>;
+    T* const s = own_.s + r * score_stride;
+    constexpr T nothing = -std::numeric_limits<T>::infinity();
+    for (index j = n; j < round_up(n, w); ++j) s[j] = nothing;
+    index const i = query_of(r);
+    bool const mixed = !all_visible(band_, i, i, {block_begin_, block_begin_ + n});
+    bool const hides = mixed || Maps::hide_keys || call_.additive();
+    if (mixed && call_.additive())
+      modify<true, true>(r, n);
+    else if (mixed)
+      modify<true, false>(r, n);
+    else if (call_.additive())
+      modify<false, true>(r, n);
+    else if (Maps::any)
+      modify<false, false>(r, n);
+    renew_maximum(r, n);
+    bool const scaled = has_maximum<Rule> && call_.natural;
+    scaled ? take_weights<has_maximum<Rule>>(r, n) : take_weights<false>(r, n);
+    return hides;
+  }
+
+  template <bool Band, bool Planes>
+  HEED_NOINLINE void modify(index r, index n) {
+    constexpr index w = lanes<T>;
+    T* const s = own_.s + r * score_stride;
+    index const i = query_of(r), head = head_of(r), position = band_.position(i);
+    if constexpr (Planes)
+      fill_planes(call_.extra, batch_, head, i, position, block_begin_, n, own_.plane, own_.plane + few_key_block);
+    auto const inside = [&](index key) {
+      return batch<T>(static_cast<T>(std::clamp<index>(key - block_begin_, 0, few_key_block)));
+    };
+    batch<T> const lo = inside(band_.lo(i)), hi = inside(std::min(band_.hi(i), block_begin_ + n)),
+                   prefix = inside(std::min(band_.prefix(i), block_begin_ + n));
+    seen_[r] = 0;
+    for (index t = 0; t < n; t += w) {
+      batch<T> const key = iota<T>() + batch<T>(static_cast<T>(t));
+      site<batch<T>> const at(batch<T>(static_cast<T>(position)), key + batch<T>(static_cast<T>(block_begin_)),
+                              batch<T>(static_cast<T>(position - block_begin_)) - key, batch_, head);
+      batch<T> const plane_of = Planes ? load(own_.plane + t) : lo;
+      std::uint64_t bits = 0;
+      store(s + t, impl::modified<Band, Planes>(maps_, load(s + t), at, plane_of, key, lo, hi, prefix, bits));
+      seen_[r] |= bits << t;
+    }
+    for (index j = n; j < round_up(n, w); ++j) s[j] = -std::numeric_limits<T>::infinity();
+  }
+
+  void renew_maximum(index r, index n) {
+    rescale_[r] = T(1);
+    if constexpr (has_maximum<Rule>) {
+      row_states<T>& state = own_.state;
+      T const* const s = own_.s + r * score_stride;
+      batch<T> top = load(s);
+      batch<T> const nothing(-std::numeric_limits<T>::infinity());
+      top = heed::max(top, nothing);
+      for (index t = lanes<T>; t < n; t += lanes<T>) top = heed::max(load(s + t), top);
+      T const old = state.m[r], renewed = heed::max(reduce_max(top), old);
+      T const factor = rescale_factor<T>(old, renewed, call_.unit());
+      if constexpr (Entropy) state.u[r] = rescaled_entropy_sum<T>(state.u[r], state.l[r], old, renewed, factor);
+      state.l[r] *= Rule == normalizer_rule::l2_softmax ? factor * factor : factor;
+      state.m[r] = renewed;
+      rescale_[r] = factor;
+    }
+  }
+
+  template <bool Scaled>
+  HEED_NOINLINE void take_weights(index r, index n) {
+    T* const s = own_.s + r * score_stride;
+    batch<T> const top(safe_maximum<T>(own_.state.m[r]));
+    batch<T> total(T(0)), spread(T(0));
+    for (index t = 0; t < n; t += lanes<T>) {
+      batch<T> const score = load(s + t), weight = weight_of<Rule, Scaled>(score, top);
+      total = added_to_sum<Rule>(weight, total);
+      if constexpr (Entropy) spread = added_to_entropy(weight, score, top, spread);
+      store(s + t, weight);
+    }
+    own_.state.l[r] += reduce_add(total);
+    if constexpr (Entropy) own_.state.u[r] += reduce_add(spread);
+  }
+
+  void accumulate(index n, bool hides) {
+    tile_rows_at<T> const v = own_.tiles.values();
+    row_states<T>& state = own_.state;
+    if (!hides || own_.tiles.values_finite())
+      return row_values(v.data, v.ld, n, own_.s, score_stride, shape_.rows, call_.dim_v, state.acc, state.ld, rescale_);
+    for (index r = 0; r < shape_.rows; ++r) {
+      bool const all = all_visible(band_, query_of(r), query_of(r), {block_begin_, block_begin_ + n}) &&
+                       !Maps::hide_keys && !call_.additive();
+      guarded_row_values(v.data, v.ld, n, own_.s + r * score_stride, all ? ~std::uint64_t{0} : seen_[r], call_.dim_v,
+                         state.acc + r * state.ld, rescale_[r]);
+    }
+  }
+
+  void write(row_states<T> const& state) {
+    for (index r = 0; r < shape_.rows; ++r) {
+      index const i = query_of(r), head = head_of(r);
+      index n = keys_[r];
+      if (!call_.counts_rows)
+        n = Rule == normalizer_rule::squared_relu ? call_.visible_keys(band_, batch_, head, i) : 1;
+      else if (n == 0)
+        n = call_.visible_keys(band_, batch_, head, i);
+      row_result const result = finish_row<Rule>(call_, head, state.m[r], state.l[r], state.u[r], n);
+      T* const row = state.acc + r * state.ld;
+      for (index c = 0; c < call_.dim_v; ++c) row[c] *= static_cast<T>(result.factor);
+      own_.writer.finish(batch_, head, i, result, row);
+    }
+  }
+
+  problem<T> const& call_;
+  Maps const& maps_;
+  few_rows_shape shape_;
+  few_rows_scratch<T> own_;
+  index keys_[few_rows] = {};          // n_i, where it is asked for
+  std::uint64_t seen_[few_rows] = {};  // visible keys of the block
+  T rescale_[few_rows] = {};
+  index batch_ = 0, key_head_ = 0, block_begin_ = 0;
+  band band_;
+};
+
+HEED_ISA_END
+}  // namespace heed

@@ -1,0 +1,126 @@
+#pragma once
+
+#include <heed/core/operand.hpp>
+#include <heed/kernel/tile.hpp>
+
+/// The ends of the pass: rows of any storage into arithmetic rows, rows into lanes, and back.
+
+namespace heed {
+HEED_ISA_BEGIN
+namespace impl {
+
+template <class From, real T>
+void widen_row(From const* p, index stride, index n, T* to) {
+  index c = 0;
+  if constexpr (requires { { load_widened(p) } -> std::same_as<batch<T>>; }) {
+    if (stride == 1)
+      for (; c + lanes<T> <= n; c += lanes<T>) store(to + c, load_widened(p + c));
+  }
+  for (; c < n; ++c) to[c] = static_cast<T>(p[c * stride]);
+}
+
+template <class From, real T>
+void widen_block(From const* p, index row_stride, index stride, index rows, index n, T* to, index ld) {
+  if (stride != 1 && row_stride == 1) {  // column-major: read along the memory, write across the small tile
+    for (index c = 0; c < n; ++c)
+      for (index r = 0; r < rows; ++r) to[r * ld + c] = static_cast<T>(p[r + c * stride]);
+    return;
+  }
+  for (index r = 0; r < rows; ++r) widen_row(p + r * row_stride, stride, n, to + r * ld);
+}
+
+template <class To, real T>
+void narrow_row(T const* from, index n, To* p, index stride) {
+  for (index c = 0; c < n; ++c) p[c * stride] = round_to<To>(from[c]);
+}
+
+}  // namespace impl
+
+/// to[r][c] = the element (r, c) of a block in any storage, exactly widened. Strides in elements of the storage.
+template <real T>
+HEED_NOINLINE void load_rows(std::byte const* p, scalar_kind kind, index row_stride, index stride, index rows, index n,
+                             T* to, index ld) {
+  auto const as = [&]<class From>(From const* from) { impl::widen_block(from, row_stride, stride, rows, n, to, ld); };
+  switch (kind) {
+    case scalar_kind::float32: return as(reinterpret_cast<float const*>(p));
+    case scalar_kind::float64: return as(reinterpret_cast<double const*>(p));
+    case scalar_kind::float16: return as(reinterpret_cast<Eigen::half const*>(p));
+    case scalar_kind::bfloat16: return as(reinterpret_cast<Eigen::bfloat16 const*>(p));
+    case scalar_kind::boolean: return;
+  }
+}
+
+/// The reverse for one row: rounded to nearest even into any storage.
+template <real T>
+HEED_NOINLINE void store_row(T const* from, index n, std::byte* p, scalar_kind kind, index stride) {
+  auto const as = [&]<class To>(To* to) { impl::narrow_row(from, n, to, stride); };
+  switch (kind) {
+    case scalar_kind::float32: return as(reinterpret_cast<float*>(p));
+    case scalar_kind::float64: return as(reinterpret_cast<double*>(p));
+    case scalar_kind::float16: return as(reinterpret_cast<Eigen::half*>(p));
+    case scalar_kind::bfloat16: return as(reinterpret_cast<Eigen::bfloat16*>(p));
+    case scalar_kind::boolean: return;
+  }
+}
+
+/// Whether rows of this operand can be read where they lie.
+template <real T>
+bool in_place(operand const& x) {
+  return x.kind == kind_of<T>() && (x.strides[3] == 1 || x.extents[3] == 1);
+}
+
+/// to[c][lane] = rows[lane][c] · factor[lane] for `count` ≤ lanes rows of n numbers; lanes past them are 0. `to` has
+/// `width` lanes a row.
+template <real T>
+HEED_NOINLINE void pack_lanes(T const* rows, index ld, index count, index n, T const* factor, T* to, index width) {
+  constexpr index w = lanes<T>;
+  batch<T> const f = load(factor);
+  for (index c = 0; c < n; c += w) {
+    index const channels = std::min(w, n - c);
+    batch<T> square[static_cast<std::size_t>(w)];
+    for (index i = 0; i < count; ++i)
+      square[i] = channels == w ? load(rows + i * ld + c) : load_first(rows + i * ld + c, channels);
+    for (index i = count; i < w; ++i) square[i] = batch<T>(T(0));
+    transpose<T>(square);
+    for (index i = 0; i < channels; ++i) store(to + (c + i) * width, square[i] * f);
+  }
+}
+
+/// rows[lane][c] = from[c][lane] · factor[lane] for `count` ≤ lanes rows: the reverse of `pack_lanes`.
+template <real T>
+HEED_NOINLINE void unpack_lanes(T const* from, index width, index n, T const* factor, T* rows, index ld, index count) {
+  constexpr index w = lanes<T>;
+  batch<T> const f = load(factor);
+  for (index c = 0; c < n; c += w) {
+    index const channels = std::min(w, n - c);
+    batch<T> square[static_cast<std::size_t>(w)];
+    for (index i = 0; i < channels; ++i) square[i] = load(from + (c + i) * width) * f;
+    for (index i = channels; i < w; ++i) square[i] = batch<T>(T(0));
+    transpose<T>(square);
+    for (index i = 0; i < count; ++i) {
+      if (channels == w)
+        store(rows + i * ld + c, square[i]);
+      else
+        store_first(rows + i * ld + c, square[i], channels);
+    }
+  }
+}
+
+/// Whether all rows × n numbers are finite: x·0 is 0 for exactly those.
+template <real T>
+HEED_NOINLINE bool all_finite(T const* p, index ld, index rows, index n) {
+  constexpr index w = lanes<T>;
+  batch<T> const zero(T(0));
+  for (index r = 0; r < rows; ++r) {
+    batch<T> sum = zero;
+    T const* row = p + r * ld;
+    index c = 0;
+    for (; c + w <= n; c += w) sum = fma(load(row + c), zero, sum);
+    if (c < n) sum = fma(load_first(row + c, n - c), zero, sum);
+    if (heed::any<T>(sum != zero)) return false;
+  }
+  return true;
+}
+
+HEED_ISA_END
+}  // namespace heed

@@ -1,0 +1,280 @@
+#pragma once
+
+#include <heed/kernel/key_tiles.hpp>
+#include <heed/kernel/query_block.hpp>
+
+/// The pass: pack → score → modify → normalise → accumulate → finish.
+///
+/// Vector lanes hold queries. A task takes up to `most_blocks` blocks of queries of one (batch, key head) over their
+/// visible keys, key block by key block; nothing horizontal happens anywhere, keys and values are broadcast from where
+/// they lie, and the rescale of the running softmax rides on loading the accumulators.
+
+namespace heed {
+HEED_ISA_BEGIN
+
+/// How a call is cut into tasks: by shape alone, so that bits do not depend on who runs them.
+template <real T>
+struct pass_shape {
+  index blocks = 1;          // query blocks that walk together
+  index heads = 1;           // query heads that share a block
+  index head_sets = 1;       // per key head
+  index super_blocks = 1;    // per head set
+  std::size_t scratch = 0;  // bytes a worker
+
+  index tasks(problem<T> const& p) const { return p.batch * p.heads_kv * head_sets * super_blocks; }
+};
+
+/// Everything a worker needs for one task, laid out in its scratch.
+template <real T>
+struct pass_scratch {
+  query_block<T> blocks[static_cast<std::size_t>(most_blocks<T>)];
+  query_packer<T> packer;
+  row_writer<T> writer;
+  key_tiles<T> tiles;
+  T* s = nullptr;        // [key][lane] scores, then weights
+  T* far_s = nullptr;    // a second product
+  T* maximum = nullptr;  // [lane] of the tile
+  T* rescale = nullptr;  // [lane]
+  lane_facts<T> facts{};
+  std::uint64_t* seen = nullptr;
+  T* strip = nullptr;
+  T* square = nullptr;
+
+  pass_scratch(arena& memory, problem<T> const& p, index count) {
+    constexpr index width = block_lanes<T>;
+    index const most = std::min(key_block, std::max<index>(p.kv_len, 1));
+    for (index i = 0; i < count; ++i) blocks[i] = query_block<T>(memory, p);
+    packer = query_packer<T>(memory, p);
+    writer = row_writer<T>(memory, p);
+    tiles = key_tiles<T>(memory, p, most);
+    s = memory.take<T>(most * width);
+    if (p.position.has_far()) far_s = memory.take<T>(most * width);
+    seen = memory.take<std::uint64_t>(most);
+    if (p.additive()) {
+      strip = memory.take<T>(lanes<T> * width);
+      square = memory.take<T>(lanes<T> * (lanes<T> + 1));
+    }
+    for (T** piece : {&maximum, &rescale, &facts.lo, &facts.hi, &facts.prefix, &facts.position})
+      *piece = memory.take<T>(width);
+  }
+
+  static std::size_t bytes(problem<T> const& p, index count) {
+    arena counting;
+    pass_scratch(counting, p, count);
+    return counting.used();
+  }
+};
+
+template <real T, class Maps, normalizer_rule Rule, bool Entropy>
+class pass {
+ public:
+  static constexpr index width = block_lanes<T>;
+
+  static pass_shape<T> shape(problem<T> const& p) {
+    pass_shape<T> s;
+    s.heads = p.q_len < width && !p.distinct_heads ? p.group() : 1;
+    s.head_sets = p.group() / s.heads;
+    index const needed = (p.q_len * s.heads + width - 1) / width;
+    std::size_t const none = pass_scratch<T>::bytes(p, 0), one = pass_scratch<T>::bytes(p, 1) - none;
+    auto const fitting = static_cast<index>((scratch_limit - std::min(scratch_limit, none)) / one);
+    s.blocks = std::max<index>(1, std::min({fitting, index{most_blocks<T>}, needed}));
+    s.super_blocks = (needed + s.blocks - 1) / s.blocks;
+    s.scratch = pass_scratch<T>::bytes(p, s.blocks);
+    return s;
+  }
+
+  pass(problem<T> const& p, Maps const& maps, pass_shape<T> const& shape, arena scratch)
+      : call_(p), maps_(maps), shape_(shape), own_(scratch, p, shape.blocks) {}
+
+  void run(index task) {
+    index const part = task % shape_.super_blocks, set = task / shape_.super_blocks % shape_.head_sets;
+    index const pair = task / (shape_.super_blocks * shape_.head_sets);
+    batch_ = pair / call_.heads_kv;
+    key_head_ = pair % call_.heads_kv;
+    band_ = call_.band_of(batch_);
+    lane_order const order{shape_.heads, key_head_ * call_.group() + set * shape_.heads, call_.q_len};
+    index const first = part * shape_.blocks * width;
+    index const blocks = std::min(shape_.blocks, (order.size() - first + width - 1) / width);
+    for (index i = 0; i < blocks; ++i) own_.packer.pack(own_.blocks[i], order, batch_, first + i * width, band_);
+    index const first_row = own_.blocks[0].first_row(), last_row = own_.blocks[blocks - 1].last_row();
+    for (block_walk walk(band_, first_row, last_row, key_block); !walk.done(); walk.advance()) {
+      key_range const block{walk.begin(), std::min(walk.begin() + key_block, band_.kv_len)};
+      key_range const keys = hull(band_, first_row, last_row, block);
+      if (keys.empty()) continue;
+      block_begin_ = keys.begin;
+      own_.tiles.open(batch_, key_head_, keys);
+      for (index i = 0; i < blocks; ++i) tile(own_.blocks[i], keys);
+    }
+    for (index i = 0; i < blocks; ++i) own_.writer.template write<Rule>(own_.blocks[i], band_);
+  }
+
+ private:
+  static constexpr int most_segments = 2 * register_tile<T>::vectors;
+  /// One query block against one key block.
+  void tile(query_block<T>& block, key_range keys) {
+    bool mixed = false;
+    int const parts = cut(block, keys, mixed);
+    if (parts == 0) return;
+    bool const modifies = mixed || Maps::any || call_.additive();
+    std::fill_n(own_.maximum, width, -std::numeric_limits<T>::infinity());
+    for (int i = 0; i < parts; ++i) score(block, parts_[i], has_maximum<Rule> && !modifies ? own_.maximum : nullptr);
+    if (modifies) modify_parts(block, parts, mixed);
+    renew_maximum(block);
+    for (int i = 0; i < parts; ++i) weigh(block, parts_[i]);
+    bool const guarded = (mixed || Maps::hide_keys || call_.additive()) && !own_.tiles.values_finite();
+    for (int i = 0; i < parts; ++i) accumulate(block, parts_[i], guarded);
+  }
+
+  /// Cuts a tile where the lane vectors' visible keys begin and end, so that the staircase of a mask costs what it shows:
+  /// each part is a run of keys × a run of lane vectors. Keys of parts count from the block's first.
+  int cut(query_block<T> const& block, key_range keys, bool& mixed) {
+    key_range of[register_tile<T>::vectors];
+    index edges[most_segments];
+    int count = 0;
+    for (int v = 0; v < block.vectors; ++v) {
+      of[v] = hull(band_, block.first_row(v), block.last_row(v), keys);
+      if (of[v].empty()) continue;
+      mixed = mixed || !all_visible(band_, block.first_row(v), block.last_row(v), of[v]);
+      edges[count++] = of[v].begin;
+      edges[count++] = of[v].end;
+    }
+    std::sort(edges, edges + count);
+    int parts = 0;
+    for (int e = 0; e + 1 < count; ++e) {
+      if (edges[e] == edges[e + 1]) continue;
+      int first = register_tile<T>::vectors, last = -1;
+      for (int v = 0; v < block.vectors; ++v)
+        if (of[v].begin <= edges[e] && of[v].end >= edges[e + 1]) {
+          first = std::min(first, v);
+          last = v;
+        }
+      if (last < 0) continue;
+      for (int v = first; v <= last; ++v) mixed = mixed || of[v].begin > edges[e] || of[v].end < edges[e + 1];
+      parts_[parts++] = {edges[e] - keys.begin, edges[e + 1] - keys.begin, first, last - first + 1};
+    }
+    return parts;
+  }
+
+  void score(query_block<T>& block, segment const& part, T* maximum) {
+    if (!call_.position.has_far()) return product(block, part, position_code::near, own_.s, maximum);
+    int const vector_end = part.first + part.count - 1;
+    index const nearest = band_.position(block.first_row(part.first)) - (block_begin_ + part.end - 1);
+    index const farthest = band_.position(block.last_row(vector_end)) - (block_begin_ + part.begin);
+    index const least = band_.causal ? std::max<index>(nearest, 0) : nearest;
+    auto const low = call_.position.at(std::min(least, farthest)), high = call_.position.at(farthest);
+    if (low == high) return product(block, part, low, own_.s, maximum);
+    if (low == position_code::far_ahead) product(block, part, low, own_.s, nullptr);
+    if (low == position_code::near) product(block, part, low, own_.s, nullptr);
+    if (low == position_code::far_ahead) overlay(block, part, position_code::near);
+    if (high == position_code::far) overlay(block, part, position_code::far);
+    if (maximum) take_maximum(part, maximum);
+  }
+
+  void product(query_block<T>& block, segment const& part, position_code::product which, T* s, T* maximum) {
+    tile_rows_at<T> const k = own_.tiles.keys(which);
+    index const lane = part.first * lanes<T>;
+    scores<T>(part.count, k.data + part.begin * k.ld, k.ld, part.end - part.begin, block.q[which] + lane, call_.dim,
+              s + part.begin * width + lane, maximum ? maximum + lane : nullptr);
+  }
+
+  /// Puts one more product over the scores where its distances are: near from −window + 1 on, far from window on.
+  void overlay(query_block<T>& block, segment const& part, position_code::product which) {
+    product(block, part, which, own_.far_s, nullptr);
+    auto const window = static_cast<double>(call_.position.window);
+    for (int v = part.first; v < part.first + part.count; ++v) {
+      alignas(64) T from[static_cast<std::size_t>(lanes<T>)];
+      for (int i = 0; i < lanes<T>; ++i) {
+        double const limit = which == position_code::far ? window : std::floor(-window) + 1;
+        double const at = static_cast<double>(band_.position(block.row[v * lanes<T> + i]) - block_begin_) - limit;
+        from[i] = static_cast<T>(std::clamp<double>(at, -1.0, static_cast<double>(key_block)));
+      }
+      batch<T> const last_key = load(from);
+      for (index j = part.begin; j < part.end; ++j) {
+        T* const place = own_.s + j * width + v * lanes<T>;
+        batch<T> const over = load(own_.far_s + j * width + v * lanes<T>);
+        store(place, heed::select(batch<T>(static_cast<T>(j)) <= last_key, over, load(place)));
+      }
+    }
+  }
+
+  void take_maximum(segment const& part, T* maximum) {
+    for (int v = part.first; v < part.first + part.count; ++v) {
+      batch<T> top = load(maximum + v * lanes<T>);
+      for (index j = part.begin; j < part.end; ++j) top = heed::max(load(own_.s + j * width + v * lanes<T>), top);
+      store(maximum + v * lanes<T>, top);
+    }
+  }
+
+  void modify_parts(query_block<T>& block, int parts, bool mixed) {
+    own_.facts.row = block.row;
+    own_.facts.head = block.head;
+    own_.facts.base = band_.position(block.first_row());
+    auto const inside = [&](index key) {
+      return static_cast<T>(std::clamp<index>(key - block_begin_, 0, key_block));
+    };
+    for (index i = 0; i < width; ++i) {
+      index const row = block.row[i];
+      own_.facts.position[i] = static_cast<T>(band_.position(row) - own_.facts.base);
+      own_.facts.lo[i] = inside(band_.lo(row));
+      own_.facts.hi[i] = inside(band_.hi(row));
+      own_.facts.prefix[i] = inside(band_.prefix(row));
+    }
+    modify_arguments<T> const a{&call_, own_.facts, batch_, band_.offset, block_begin_, own_.s, own_.maximum, own_.seen, own_.strip, own_.square};
+    for (int i = 0; i < parts; ++i) modify(a, maps_, parts_[i], mixed);
+  }
+
+  /// The running maximum takes in the tile's; sums follow it at once, accumulators when they are loaded next.
+  void renew_maximum(query_block<T>& block) {
+    if constexpr (!has_maximum<Rule>) {
+      std::fill_n(own_.rescale, width, T(1));
+    } else {
+      batch<T> const unit(call_.unit());
+      for (index lane = 0; lane < block.vectors * lanes<T>; lane += lanes<T>) {
+        batch<T> const old = load(block.m + lane), renewed = heed::max(load(own_.maximum + lane), old);
+        batch<T> const r = rescale_factor<T>(old, renewed, unit), l = load(block.l + lane);
+        if constexpr (Entropy)
+          store(block.u + lane, rescaled_entropy_sum<T>(load(block.u + lane), l, old, renewed, r));
+        store(block.l + lane, Rule == normalizer_rule::l2_softmax ? l * r * r : l * r);
+        store(block.m + lane, renewed);
+        store(own_.rescale + lane, r);
+      }
+    }
+  }
+
+  void weigh(query_block<T>& block, segment const& part) {
+    index const lane = part.first * lanes<T>, n = part.end - part.begin;
+    T* const s = own_.s + part.begin * width + lane;
+    impl::with_vectors<T>(part.count, [&](auto vectors) {
+      constexpr int V = decltype(vectors)::value;
+      constexpr bool entropy = Entropy && Rule == normalizer_rule::softmax;
+      if (has_maximum<Rule> && call_.natural)
+        impl::weigh_tile<Rule, has_maximum<Rule>, entropy, V>(s, n, block.m + lane, block.l + lane, block.u + lane);
+      else
+        impl::weigh_tile<Rule, false, entropy, V>(s, n, block.m + lane, block.l + lane, block.u + lane);
+    });
+  }
+
+  void accumulate(query_block<T>& block, segment const& part, bool guarded) {
+    tile_rows_at<T> const v = own_.tiles.values();
+    index const lane = part.first * lanes<T>, n = part.end - part.begin;
+    T const* const rows = v.data + part.begin * v.ld;
+    T const* const w = own_.s + part.begin * width + lane;
+    if (guarded)
+      guarded_values(part.count, rows, v.ld, n, w, own_.seen + part.begin, static_cast<int>(lane), call_.dim_v,
+                     block.o + lane, own_.rescale + lane);
+    else
+      values<T>(part.count, rows, v.ld, n, w, call_.dim_v, block.o + lane, own_.rescale + lane);
+    std::fill_n(own_.rescale + lane, part.count * lanes<T>, T(1));
+  }
+
+  problem<T> const& call_;
+  Maps const& maps_;
+  pass_shape<T> shape_;
+  pass_scratch<T> own_;
+  segment parts_[most_segments];
+  index batch_ = 0, key_head_ = 0, block_begin_ = 0;
+  band band_;
+};
+
+HEED_ISA_END
+}  // namespace heed

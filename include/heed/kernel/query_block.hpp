@@ -1,0 +1,181 @@
+#pragma once
+
+#include <heed/kernel/modify.hpp>
+#include <heed/kernel/products.hpp>
+
+namespace heed {
+HEED_ISA_BEGIN
+
+/// Which rows of a (batch, key head) a lane may hold: `heads` query heads side by side, row by row, so that short
+/// prompts of grouped heads still fill the vectors.
+struct lane_order {
+  index heads = 1;       // query heads that share a block
+  index first_head = 0;  // the first of them
+  index rows = 0;        // rows of a head
+
+  index size() const { return rows * heads; }
+  index row(index at) const { return at / heads; }
+  index head(index at) const { return first_head + at % heads; }
+};
+
+/// Up to `block_lanes` queries in lanes, with everything they carry through the pass.
+template <real T>
+struct query_block {
+  T* q[3] = {};         // [dim][lane] for each product of the position code, scaled
+  T* o = nullptr;       // [dim_v][lane]
+  T* m = nullptr;       // [lane] running maximum
+  T* l = nullptr;       // [lane] running sum
+  T* u = nullptr;       // [lane] running entropy sum
+  index* row = nullptr;   // [lane]
+  index* head = nullptr;  // [lane]
+  index* keys = nullptr;  // [lane] n_i, where it is asked for
+  index batch = 0;
+  index count = 0;  // lanes in use; those past them repeat the last one's place and are never stored
+  int vectors = 0;  // lane vectors in use
+
+  query_block() = default;
+
+  query_block(arena& scratch, problem<T> const& p) {
+    constexpr index width = block_lanes<T>;
+    for (int i = 0; i < (p.position.has_far() ? 3 : 1); ++i) q[i] = scratch.take<T>(p.dim * width);
+    o = scratch.take<T>(p.dim_v * width);
+    m = scratch.take<T>(width);
+    l = scratch.take<T>(width);
+    u = scratch.take<T>(width);
+    row = scratch.take<index>(width);
+    head = scratch.take<index>(width);
+    keys = scratch.take<index>(width);
+  }
+
+  index first_row(int vector) const { return row[vector * lanes<T>]; }
+  index last_row(int vector) const { return row[vector * lanes<T> + lanes<T> - 1]; }
+  index first_row() const { return row[0]; }
+  index last_row() const { return row[count - 1]; }
+};
+
+/// Brings queries into a block: loaded, turned, scaled by scale × row scale, transposed into lanes. The state is empty.
+template <real T>
+class query_packer {
+ public:
+  query_packer() = default;
+
+  query_packer(arena& scratch, problem<T> const& p) : call_(&p) {
+    rows_ = scratch.take<T>(lanes<T> * padded());
+    if (p.position.rotates())
+      turning_ = scratch.take<std::byte>(static_cast<index>(rotator<T>::scratch_bytes(p.position.turn.pairs)));
+  }
+
+  void pack(query_block<T>& to, lane_order const& order, index batch, index first, band const& b) const {
+    constexpr index width = block_lanes<T>;
+    to.batch = batch;
+    to.count = std::min(width, order.size() - first);
+    to.vectors = static_cast<int>((to.count + lanes<T> - 1) / lanes<T>);
+    alignas(64) T factor[static_cast<std::size_t>(width)];
+    for (index i = 0; i < width; ++i) {
+      index const at = first + std::min(i, to.count - 1);
+      index const row = to.row[i] = order.row(at), head = to.head[i] = order.head(at);
+      to.keys[i] = call_->counts_rows && i < to.count ? call_->visible_keys(b, batch, head, row) : 0;
+      factor[i] = static_cast<T>(call_->row_factor(head, b.position(row), to.keys[i]) *
+                                 (call_->natural ? 1.0 : 1.4426950408889634074));
+    }
+    std::fill_n(to.m, width, -std::numeric_limits<T>::infinity());
+    std::fill_n(to.l, width, T(0));
+    std::fill_n(to.u, width, T(0));
+    std::fill_n(to.o, width * call_->dim_v, T(0));
+    for (int product = 0; product < (call_->position.has_far() ? 3 : 1); ++product)
+      for (int v = 0; v < to.vectors; ++v)
+        pack_vector(to, v, static_cast<position_code::product>(product), order.heads == 1, b, factor);
+  }
+
+ private:
+  index padded() const { return round_up<index>(call_->dim, lanes<T>); }
+
+  void pack_vector(query_block<T>& to, int vector, position_code::product which, bool one_head, band const& b,
+                   T const* factor) const {
+    index const lane = vector * lanes<T>, count = std::min<index>(lanes<T>, to.count - lane);
+    operand const& q = call_->q;
+    T const* rows = rows_;
+    index ld = padded();
+    if (one_head && in_place<T>(q) && !call_->position.rotates()) {
+      rows = reinterpret_cast<T const*>(q.at(to.batch, to.head[lane], to.row[lane], 0));
+      ld = q.strides[2];
+    } else {
+      for (index i = 0; i < count; ++i)
+        load_rows(q.at(to.batch, to.head[lane + i], to.row[lane + i], 0), q.kind, q.strides[2], q.strides[3], 1,
+                  call_->dim, rows_ + i * ld, ld);
+      if (call_->position.rotates()) turn(to, lane, count, which, b);
+    }
+    pack_lanes(rows, ld, count, call_->dim, factor + lane, to.q[which] + lane, index{block_lanes<T>});
+  }
+
+  void turn(query_block<T> const& to, index lane, index count, position_code::product which, band const& b) const {
+    rotator<T> turning(call_->position.turn, turning_);
+    for (index i = 0; i < count; ++i) {
+      turning.seek(call_->position.query_position(which, b.position(to.row[lane + i])));
+      turning.rotate(rows_ + i * padded());
+    }
+  }
+
+  problem<T> const* call_ = nullptr;
+  T* rows_ = nullptr;
+  std::byte* turning_ = nullptr;
+};
+
+/// Takes finished rows out of a block: divided, gated, transposed back, rounded into the storage of `out`.
+template <real T>
+class row_writer {
+ public:
+  row_writer() = default;
+
+  row_writer(arena& scratch, problem<T> const& p) : call_(&p) {
+    rows_ = scratch.take<T>(lanes<T> * padded());
+    if (p.said.gate) gate_ = scratch.take<T>(padded());
+  }
+
+  template <normalizer_rule Rule>
+  void write(query_block<T> const& from, band const& b) const {
+    constexpr index width = block_lanes<T>;
+    row_result results[static_cast<std::size_t>(lanes<T>)];
+    alignas(64) T factor[static_cast<std::size_t>(lanes<T>)] = {};
+    for (int v = 0; v < from.vectors; ++v) {
+      index const lane = v * lanes<T>, count = std::min<index>(lanes<T>, from.count - lane);
+      for (index i = 0; i < count; ++i) {
+        index const at = lane + i;
+        index n = from.keys[at];
+        if (Rule == normalizer_rule::squared_relu && !call_->counts_rows && from.l[at] == T(0))
+          n = call_->visible_keys(b, from.batch, from.head[at], from.row[at]);
+        else if (!call_->counts_rows)
+          n = 1;
+        results[i] = finish_row<Rule>(*call_, from.head[at], from.m[at], from.l[at], from.u[at], n);
+        factor[i] = static_cast<T>(results[i].factor);
+      }
+      unpack_lanes(from.o + lane, width, call_->dim_v, factor, rows_, padded(), count);
+      for (index i = 0; i < count; ++i)
+        finish(from.batch, from.head[lane + i], from.row[lane + i], results[i], rows_ + i * padded());
+    }
+  }
+
+  /// Gates and stores one row that is already divided, and its extra outputs. `row` is scratch and may be changed.
+  void finish(index batch, index head, index i, row_result const& r, T* row) const {
+    index const n = call_->dim_v;
+    if (r.empty) {
+      std::fill_n(row, n, T(0));
+    } else if (operand const& gate = call_->said.gate) {
+      load_rows(gate.at(batch, head, i, 0), gate.kind, 0, gate.strides[3], 1, n, gate_, n);
+      for (index c = 0; c < n; ++c) row[c] *= gate_[c];
+    }
+    store_row(row, n, call_->out.row(batch, head, i), call_->out.kind, call_->out.strides[3]);
+    if (call_->said.lse) call_->said.lse.store(batch, head, i, r.lse);
+    if (call_->said.entropy) call_->said.entropy.store(batch, head, i, r.empty ? 0 : r.entropy);
+  }
+
+ private:
+  index padded() const { return round_up<index>(call_->dim_v, lanes<T>); }
+
+  problem<T> const* call_ = nullptr;
+  T* rows_ = nullptr;
+  T* gate_ = nullptr;
+};
+
+HEED_ISA_END
+}  // namespace heed

@@ -1,0 +1,67 @@
+#pragma once
+
+#include <heed/core/modifier.hpp>
+#include <heed/core/site.hpp>
+#include <heed/kernel/exp.hpp>
+
+#include <tuple>
+
+namespace heed {
+HEED_ISA_BEGIN
+
+namespace impl {
+
+template <score_stage Stage, class M>
+concept in_stage = requires { requires M::stage == Stage; };
+
+template <class M>
+concept masks_keys = requires(M const& m, site<double> const& at) { m.visible(at); };
+
+}  // namespace impl
+
+/// The score maps of a call, composed: within a stage they act in the order given, and the stages are always softcap,
+/// bias, function, mask, whatever the order of the arguments was.
+///
+/// A map is any type with `static constexpr score_stage stage` and `apply(s, site)`, or with `visible(site)`.
+template <class... Maps>
+struct score_maps {
+  std::tuple<Maps const&...> maps;
+
+  static constexpr bool change_scores = ((impl::in_stage<score_stage::softcap, Maps> ||
+                                          impl::in_stage<score_stage::bias, Maps> ||
+                                          impl::in_stage<score_stage::function, Maps>) || ...);
+  static constexpr bool hide_keys = (impl::masks_keys<Maps> || ...);
+  static constexpr bool any = change_scores || hide_keys;
+
+  template <score_stage Stage, class S>
+  HEED_ALWAYS_INLINE S apply(S s, site<S> const& at) const {
+    std::apply([&](Maps const&... each) HEED_LAMBDA_INLINE { ((s = one<Stage>(each, s, at)), ...); }, maps);
+    return s;
+  }
+
+  /// Whether every map that masks lets the pair be seen.
+  template <class S, class Mask>
+  HEED_ALWAYS_INLINE Mask visible(Mask seen, site<S> const& at) const {
+    std::apply([&](Maps const&... each) HEED_LAMBDA_INLINE { ((seen = and_visible(each, seen, at)), ...); }, maps);
+    return seen;
+  }
+
+ private:
+  template <score_stage Stage, class M, class S>
+  HEED_ALWAYS_INLINE static S one(M const& m, S s, site<S> const& at) {
+    if constexpr (impl::in_stage<Stage, M> && Stage != score_stage::mask)
+      return m.apply(s, at);
+    else
+      return s;
+  }
+  template <class M, class Mask, class S>
+  HEED_ALWAYS_INLINE static Mask and_visible(M const& m, Mask seen, site<S> const& at) {
+    if constexpr (impl::masks_keys<M>)
+      return seen & m.visible(at);
+    else
+      return seen;
+  }
+};
+
+HEED_ISA_END
+}  // namespace heed

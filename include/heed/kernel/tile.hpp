@@ -1,0 +1,78 @@
+#pragma once
+
+#include <heed/core/simd.hpp>
+#include <heed/core/view.hpp>
+
+#include <algorithm>
+
+namespace heed {
+HEED_ISA_BEGIN
+
+/// The register tile of the products: `rows × vectors` accumulators, vectors running along the lanes.
+///
+/// Rule: rows·vectors accumulators + vectors operands + 1 broadcast (+ 1 temporary without FMA) fit the register file;
+/// at least 8 accumulators, to cover two FMA pipes of latency 4; loads per FMA, 1/rows + 1/vectors, as few as possible.
+/// Measured by `heed_bench_attention --benchmark_filter=prefill`: AVX-512 6×4 equals 8×3 and beats 12×2 by 4–13 %;
+/// AVX2 6×2 beats 4×3 by 4 %; SSE2 2×4 beats 4×2 by 8 %.
+template <real T>
+struct register_tile {
+#if defined(__AVX512F__) || defined(__aarch64__)
+  static constexpr int rows = 6, vectors = 4;
+#elif defined(__AVX__)
+  static constexpr int rows = 6, vectors = 2;
+#else
+  static constexpr int rows = 2, vectors = 4;
+#endif
+};
+
+/// Queries of a block: one per lane.
+template <real T>
+inline constexpr int block_lanes = register_tile<T>::vectors * lanes<T>;
+
+/// Keys of a block. 96 is a multiple of every tile height; with 64 lanes the score tile is 24 KiB, half the first-level
+/// cache of the machines it was measured on (48 to 192 differ by 2 %). Blocks start at absolute multiples of it, so that
+/// a row's rounding does not depend on where its neighbours' windows begin.
+inline constexpr index key_block = 96;
+
+/// The most query blocks that walk over the keys together, sharing what is converted, rotated or checked per key block.
+/// One copy per 256 queries costs under 5 %, per 64 queries 8–11 %.
+template <real T>
+inline constexpr int most_blocks = 256 / block_lanes<T> < 1 ? 1 : 256 / block_lanes<T>;
+
+/// Rows that the few-queries pass takes at once; from about this many on, queries in lanes are faster.
+inline constexpr index few_rows = 8;
+/// Keys of a block in the few-queries pass: one visibility bit each in a 64-bit word.
+inline constexpr index few_key_block = 64;
+/// A row's keys are cut into pieces of at least this many, at most `most_splits` of them.
+inline constexpr index split_keys = 2048;
+inline constexpr index most_splits = 16;
+
+/// The most scratch a worker may have.
+inline constexpr std::size_t scratch_limit = std::size_t{1} << 20;
+
+template <class Int>
+constexpr Int round_up(Int value, Int step) {
+  return (value + step - 1) / step * step;
+}
+
+/// Hands out aligned pieces of a worker's scratch; without memory it only counts.
+class arena {
+ public:
+  arena() = default;
+  explicit arena(std::byte* memory) : memory_(memory) {}
+
+  template <class T>
+  T* take(index count) {
+    auto* piece = reinterpret_cast<T*>(memory_ + used_);
+    used_ += round_up(static_cast<std::size_t>(count) * sizeof(T), std::size_t{64});
+    return piece;
+  }
+  std::size_t used() const { return used_; }
+
+ private:
+  std::byte* memory_ = nullptr;
+  std::size_t used_ = 0;
+};
+
+HEED_ISA_END
+}  // namespace heed

@@ -1,0 +1,71 @@
+#pragma once
+
+#include <heed/core/description.hpp>
+#include <heed/kernel/online.hpp>
+#include <heed/kernel/tile.hpp>
+
+/// Scores become weights, in place, and the row sums take them in *as they enter the value product*.
+
+namespace heed {
+HEED_ISA_BEGIN
+
+/// What a normaliser asks of the pass: softmax and l2_softmax walk with a running maximum, squared_relu needs none.
+template <normalizer_rule Rule>
+inline constexpr bool has_maximum = Rule != normalizer_rule::squared_relu;
+
+/// One batch of weights from one batch of scores.
+/// @tparam Scaled whether scores are in natural units and still need log2 e
+template <normalizer_rule Rule, bool Scaled, real T>
+HEED_ALWAYS_INLINE inline batch<T> weight_of(batch<T> s, batch<T> maximum) {
+  if constexpr (Rule == normalizer_rule::squared_relu) {
+    batch<T> const positive = heed::max(batch<T>(T(0)), s);
+    return positive * positive;
+  } else if constexpr (Scaled) {
+    return exp2_weight((s - maximum) * batch<T>(log2_e<T>));
+  } else {
+    return exp2_weight(s - maximum);
+  }
+}
+
+/// What the row sum takes in: Σ w, or Σ w² for l2_softmax.
+template <normalizer_rule Rule, real T>
+HEED_ALWAYS_INLINE inline batch<T> added_to_sum(batch<T> w, batch<T> sum) {
+  return Rule == normalizer_rule::l2_softmax ? fma(w, w, sum) : sum + w;
+}
+
+/// What the entropy sum takes in: w (s − m), and 0 where the weight is 0 (s may be −inf there).
+template <real T>
+HEED_ALWAYS_INLINE inline batch<T> added_to_entropy(batch<T> w, batch<T> s, batch<T> maximum, batch<T> sum) {
+  batch<T> const zero(T(0));
+  return sum + heed::select(w == zero, zero, w * (s - maximum));
+}
+
+namespace impl {
+
+template <normalizer_rule Rule, bool Scaled, bool Entropy, int Vectors, real T>
+HEED_NOINLINE void weigh_tile(T* s, index n, T const* maximum, T* sum, T* entropy) {
+  constexpr index width = block_lanes<T>;
+  batch<T> top[Vectors], total[Vectors], spread[Vectors];
+  unroll<Vectors>([&](auto v) HEED_LAMBDA_INLINE {
+    top[v] = safe_maximum<T>(load(maximum + v * lanes<T>));
+    total[v] = spread[v] = batch<T>(T(0));
+  });
+  for (index j = 0; j < n; ++j)
+    unroll<Vectors>([&](auto v) HEED_LAMBDA_INLINE {
+      T* const place = s + j * width + v * lanes<T>;
+      batch<T> const score = load(place);
+      batch<T> const w = weight_of<Rule, Scaled>(score, top[v]);
+      total[v] = added_to_sum<Rule>(w, total[v]);
+      if constexpr (Entropy) spread[v] = added_to_entropy(w, score, top[v], spread[v]);
+      store(place, w);
+    });
+  unroll<Vectors>([&](auto v) HEED_LAMBDA_INLINE {
+    store(sum + v * lanes<T>, load(sum + v * lanes<T>) + total[v]);
+    if constexpr (Entropy) store(entropy + v * lanes<T>, load(entropy + v * lanes<T>) + spread[v]);
+  });
+}
+
+}  // namespace impl
+
+HEED_ISA_END
+}  // namespace heed
