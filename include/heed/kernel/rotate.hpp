@@ -43,7 +43,8 @@ HEED_ALWAYS_INLINE inline batch<T> swap_pairs(batch<T> const& x) {
 #else
   alignas(64) T v[static_cast<std::size_t>(lanes<T>)];
   store(v, x);
-  for (int i = 0; i + 1 < lanes<T>; i += 2) std::swap(v[i], v[i + 1]);
+  for (int i = 0; i + 1 < lanes<T>; i += 2)
+    std::swap(v[i], v[i + 1]);
   return load(v);
 #endif
 }
@@ -107,7 +108,8 @@ HEED_ALWAYS_INLINE inline void store_rounded(float* p, batch<double> const& x) {
 #else
   alignas(64) double v[static_cast<std::size_t>(lanes<double>)];
   store(v, x);
-  for (int i = 0; i < lanes<double>; ++i) p[i] = static_cast<float>(v[i]);
+  for (int i = 0; i < lanes<double>; ++i)
+    p[i] = static_cast<float>(v[i]);
 #endif
 }
 
@@ -149,7 +151,8 @@ HEED_ALWAYS_INLINE inline void store_interleaved(float* p, batch<double> const& 
 #else
   alignas(64) double v[2 * static_cast<std::size_t>(lanes<double>)];
   store_interleaved(v, a, b);
-  for (int i = 0; i < 2 * lanes<double>; ++i) p[i] = static_cast<float>(v[i]);
+  for (int i = 0; i < 2 * lanes<double>; ++i)
+    p[i] = static_cast<float>(v[i]);
 #endif
 }
 
@@ -176,7 +179,8 @@ HEED_ALWAYS_INLINE inline void cos_sin_reduced(batch<double> angle, batch<double
   using b = batch<double>;
   b const magic(0x1.8p52), one(1.0), zero(0.0);
   b const n = (angle * b(6.36619772367581382433e-01) + magic) - magic;
-  b const x = fnma<double>(n, b(6.07710050650619224932e-11), fnma<double>(n, b(1.57079632673412561417e+00), angle)) + rest;
+  b const x =
+      fnma<double>(n, b(6.07710050650619224932e-11), fnma<double>(n, b(1.57079632673412561417e+00), angle)) + rest;
   b const z = x * x;
   b p = fma(b(1.58969099521155010221e-10), z, b(-2.50507602534068634195e-08));
   p = fma(p, z, b(2.75573137070700676789e-06));
@@ -210,12 +214,13 @@ inline void cos_sin(double position, double const* theta, index n, double* c, do
     batch<double> const p(position);
     batch<double> const turn = count == lanes<double> ? load(theta + t) : load_first(theta + t, count);
     batch<double> const angle = p * turn;
-    if (mask_bits<double>(heed::abs(angle) <= batch<double>(0x1p30)) == (1U << lanes<double>) - 1) {
+    if (mask_bits<double>(heed::abs(angle) <= batch<double>(0x1p30)) == (1U << lanes<double>)-1) {
       cos_sin_reduced(angle, fma(p, turn, batch<double>(0.0) - angle), c + t, s + t);
       continue;
     }
 #endif
-    for (index i = t; i < t + count; ++i) exact_cos_sin(position, theta[i], c[i], s[i]);
+    for (index i = t; i < t + count; ++i)
+      exact_cos_sin(position, theta[i], c[i], s[i]);
   }
 }
 
@@ -249,7 +254,8 @@ class rotator {
       using value = std::remove_pointer_t<std::remove_reference_t<decltype(pointer)>>;
       pointer = reinterpret_cast<value*>(at);
       at += piece_bytes<value>(count);
-      for (index i = 0; i < count; ++i) pointer[i] = value(0);
+      for (index i = 0; i < count; ++i)
+        pointer[i] = value(0);
     };
     for (complex* angles : {&now_, &stride_start_, &one_, &stride_}) {
       take(angles->cos, n);
@@ -266,7 +272,8 @@ class rotator {
 
   /// Makes `position` the one that rows are turned by.
   void seek(double position) {
-    if (position == position_) return;
+    if (position == position_)
+      return;
     position_ = position;
     if (position != std::floor(position) || std::fabs(position) > 0x1p53) {
       fill(now_, position);
@@ -348,17 +355,20 @@ class rotator {
       turn current = turn::at(restart ? stride_start_ : now_, t);
       if (strides > 0) {
         turn const far = turn::at(stride_, t);
-        for (int i = 0; i < strides; ++i) current.by(far);
+        for (int i = 0; i < strides; ++i)
+          current.by(far);
         current.put(stride_start_, t);
       }
-      for (int i = 0; i < steps; ++i) current.by(one);
+      for (int i = 0; i < steps; ++i)
+        current.by(one);
       current.put(now_, t);
       write(current, t);
     }
   }
 
   void write_tables() {
-    for (index t = 0; t < what_.pairs; t += lanes<double>) write(turn::at(now_, t), t);
+    for (index t = 0; t < what_.pairs; t += lanes<double>)
+      write(turn::at(now_, t), t);
   }
 
   /// The tables as `rotate` wants them: (c, s) a pair in the half layout, (c, c) and (−s, s) interleaved.
@@ -386,8 +396,10 @@ class rotator {
         return fma(other, s, x * load(cos_ + c));
     };
     index c = 0;
-    for (; c + lanes<T> <= n; c += lanes<T>) store(row + c, turned(load(row + c), c));
-    if (c < n) impl::store_first(row + c, turned(impl::load_first(row + c, n - c), c), n - c);
+    for (; c + lanes<T> <= n; c += lanes<T>)
+      store(row + c, turned(load(row + c), c));
+    if (c < n)
+      impl::store_first(row + c, turned(impl::load_first(row + c, n - c), c), n - c);
   }
 
   template <bool Back>

@@ -74,8 +74,8 @@ struct longrope_scaling {
   std::vector<double> short_factor = {};  // one divisor a pair, up to train_len
   std::vector<double> long_factor = {};   // one divisor a pair, beyond
   index train_len = 0;
-  index len = 0;      // the current length
-  double factor = 1;  // length wanted / length trained: makes the attention factor
+  index len = 0;                                          // the current length
+  double factor = 1;                                      // length wanted / length trained: makes the attention factor
   std::optional<double> attention_factor = std::nullopt;  // default √(1 + ln factor / ln train_len), 1 for factor ≤ 1
 };
 
@@ -235,8 +235,8 @@ class frequencies {
   static frequencies llama3(index dim, llama3_scaling const& s) {
     check_factor("llama3", s.factor);
     check_train_len("llama3", s.train_len, 1);
-    detail::expect(positive(s.low_freq_factor), "frequencies::llama3: low_freq_factor must be positive and finite, got ",
-                   s.low_freq_factor);
+    detail::expect(positive(s.low_freq_factor),
+                   "frequencies::llama3: low_freq_factor must be positive and finite, got ", s.low_freq_factor);
     detail::expect(std::isfinite(s.high_freq_factor) && s.high_freq_factor > s.low_freq_factor,
                    "frequencies::llama3: high_freq_factor must exceed low_freq_factor ", s.low_freq_factor, ", got ",
                    s.high_freq_factor);
@@ -302,9 +302,7 @@ class frequencies {
         high += 0.001;
     }
 
-    double operator()(index t) const {
-      return std::clamp((static_cast<double>(t) - low) / (high - low), 0.0, 1.0);
-    }
+    double operator()(index t) const { return std::clamp((static_cast<double>(t) - low) / (high - low), 0.0, 1.0); }
   };
 
   static frequencies plain(char const* maker, index dim, double base) {
@@ -319,7 +317,8 @@ class frequencies {
   template <class F>
   frequencies mapped(F f) const {
     std::vector<double> theta(*theta_);
-    for (std::size_t t = 0; t < theta.size(); ++t) theta[t] = f(theta[t], static_cast<index>(t));
+    for (std::size_t t = 0; t < theta.size(); ++t)
+      theta[t] = f(theta[t], static_cast<index>(t));
     return frequencies(std::move(theta), attention_factor_);
   }
 
@@ -332,7 +331,8 @@ class frequencies {
   }
 
   void set_attention_factor(char const* maker, double factor) {
-    detail::expect(positive(factor), "frequencies::", maker, ": attention_factor must be positive and finite, got ", factor);
+    detail::expect(positive(factor), "frequencies::", maker, ": attention_factor must be positive and finite, got ",
+                   factor);
     attention_factor_ = factor;
   }
 
@@ -343,7 +343,8 @@ class frequencies {
   }
   static void check_ntk_dim(char const* maker, index dim) {
     check_dim(maker, dim);
-    detail::expect(dim >= 4, "frequencies::", maker, ": dim must be at least 4 for the exponent dim/(dim-2), got ", dim);
+    detail::expect(dim >= 4, "frequencies::", maker, ": dim must be at least 4 for the exponent dim/(dim-2), got ",
+                   dim);
   }
   static void check_base(char const* maker, double base) {
     detail::expect(positive(base), "frequencies::", maker, ": base must be positive and finite, got ", base);

@@ -35,8 +35,8 @@ struct row_positions {
 };
 
 template <class Number>
-  requires std::is_arithmetic_v<Number>
-row_positions list_positions(Number const* list, index_array<2> const& extents, index_array<2> const& strides) {
+requires std::is_arithmetic_v<Number> row_positions list_positions(Number const* list, index_array<2> const& extents,
+                                                                   index_array<2> const& strides) {
   auto const read = [](void const* p, index i) { return static_cast<double>(static_cast<Number const*>(p)[i]); };
   return {0, list, read, extents, strides};
 }
@@ -58,9 +58,10 @@ row_positions as_positions(Positions const& given) {
       return list_positions(v.data(), {1, v.extent(0)}, {0, v.stride(0)});
     return list_positions(v.data(), {v.extent(0), v.extent(rank - 1)}, {v.stride(0), v.stride(rank - 1)});
   } else {
-    static_assert(std::ranges::contiguous_range<Positions>,
-                  "heed: positions are a number (row i stands at first + i), a contiguous range of numbers, one per row, "
-                  "or a matrix [batch, len]");
+    static_assert(
+        std::ranges::contiguous_range<Positions>,
+        "heed: positions are a number (row i stands at first + i), a contiguous range of numbers, one per row, "
+        "or a matrix [batch, len]");
     return list_positions(std::ranges::data(given), {1, static_cast<index>(std::ranges::size(given))}, {0, 1});
   }
 }
@@ -72,7 +73,8 @@ std::pair<std::uintptr_t, std::uintptr_t> address_range(view<T, Rank> const& v) 
   if (v.size() == 0)
     return {first, first};
   index below = 0, above = 1;
-  for (int r = 0; r < Rank; ++r) (v.stride(r) < 0 ? below : above) += (v.extent(r) - 1) * v.stride(r);
+  for (int r = 0; r < Rank; ++r)
+    (v.stride(r) < 0 ? below : above) += (v.extent(r) - 1) * v.stride(r);
   return {first + static_cast<std::uintptr_t>(below * index{sizeof(T)}),
           first + static_cast<std::uintptr_t>(above * index{sizeof(T)})};
 }
@@ -80,6 +82,8 @@ std::pair<std::uintptr_t, std::uintptr_t> address_range(view<T, Rank> const& v) 
 /// Whether no two indices name the same element: each stride steps over all that the smaller ones reach.
 template <class T, int Rank>
 bool elements_are_distinct(view<T, Rank> const& v) {
+  if (v.size() == 0)
+    return true;
   std::array<std::pair<index, index>, static_cast<std::size_t>(Rank)> steps;
   for (int r = 0; r < Rank; ++r)
     steps[static_cast<std::size_t>(r)] = {v.stride(r) < 0 ? -v.stride(r) : v.stride(r), v.extent(r)};
@@ -119,13 +123,16 @@ template <class In, real T>
 void read_channels(In const* p, index stride, index n, T* to) {
   index c = 0;
   if (stride == 1)
-    for (; c + lanes<T> <= n; c += lanes<T>) store(to + c, load_widened(p + c));
-  for (; c < n; ++c) to[c] = static_cast<T>(p[c * stride]);
+    for (; c + lanes<T> <= n; c += lanes<T>)
+      store(to + c, load_widened(p + c));
+  for (; c < n; ++c)
+    to[c] = static_cast<T>(p[c * stride]);
 }
 
 template <class Out, real T>
 void write_channels(T const* from, index n, Out* p, index stride) {
-  for (index c = 0; c < n; ++c) p[c * stride] = round_to<Out>(from[c]);
+  for (index c = 0; c < n; ++c)
+    p[c * stride] = round_to<Out>(from[c]);
 }
 
 /// Turns every row of x into out, which may be x itself.
@@ -164,7 +171,8 @@ void turn_rows(rotation const& what, view<In const, 4> const& x, detail::row_pos
         if (!direct)
           write_channels(row, turned, to, so);
         if (!in_place)
-          for (index c = turned; c < dim; ++c) to[c * so] = round_to<Out>(static_cast<T>(from[c * sx]));
+          for (index c = turned; c < dim; ++c)
+            to[c * so] = round_to<Out>(static_cast<T>(from[c * sx]));
       }
     }
   }
@@ -246,7 +254,8 @@ struct rotary {
     auto const positions = detail::as_positions(given);
     auto const v = detail::with_rank_4(x);
     check(function, v, positions);
-    detail::expect(detail::elements_are_distinct(v), function, ": x must not overlap itself (a stride is 0 or too small)");
+    detail::expect(detail::elements_are_distinct(v), function,
+                   ": x must not overlap itself (a stride is 0 or too small)");
     if (v.size() > 0)
       impl::turn_rows<Back, T, T>(what(), v, positions, v);
   }
@@ -267,12 +276,12 @@ struct rotary {
     check(function, v, positions);
     static constexpr char const* names[] = {"batch", "heads", "len", "dim"};
     for (int r = 0; r < 4; ++r)
-      detail::expect(out.extent(r) == v.extent(r), function, ": out.extent(", names[r], ") must equal x's ", v.extent(r),
-                     ", got ", out.extent(r));
+      detail::expect(out.extent(r) == v.extent(r), function, ": out.extent(", names[r], ") must equal x's ",
+                     v.extent(r), ", got ", out.extent(r));
     detail::expect(detail::elements_are_distinct(out), function,
                    ": out must not overlap itself (a stride is 0 or too small)");
-    bool const same = std::same_as<in_type, Out> && static_cast<void const*>(v.data()) == out.data() &&
-                      v.strides() == out.strides();
+    bool const same =
+        std::same_as<in_type, Out> && static_cast<void const*>(v.data()) == out.data() && v.strides() == out.strides();
     auto const [x_first, x_end] = detail::address_range(v);
     auto const [out_first, out_end] = detail::address_range(out);
     detail::expect(same || x_end <= out_first || out_end <= x_first, function,
@@ -283,7 +292,8 @@ struct rotary {
 
   template <class T>
   void check(char const* function, view<T, 4> const& x, detail::row_positions const& positions) const {
-    for (index extent : x.extents()) detail::expect(extent >= 0, function, ": x has a negative extent, ", extent);
+    for (index extent : x.extents())
+      detail::expect(extent >= 0, function, ": x has a negative extent, ", extent);
     detail::expect(x.extent(3) >= 2 * angles.pairs(), function, ": x.extent(dim) must be at least ", 2 * angles.pairs(),
                    ", two channels for each pair, got ", x.extent(3));
     if (positions.read == nullptr)

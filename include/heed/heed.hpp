@@ -1,0 +1,11 @@
+#pragma once
+
+/// Everything heed offers.
+
+#include <heed/attention/attention.hpp>
+#include <heed/attention/state.hpp>
+#include <heed/core/openmp.hpp>
+#include <heed/core/thread_pool.hpp>
+#include <heed/position/rotary.hpp>
+#include <heed/reference/attention.hpp>
+#include <heed/version.hpp>
