@@ -11,8 +11,7 @@ using heed::index;
 heed::rotary rope_of(index dim, heed::layout channels) { return {heed::frequencies::standard(dim), channels}; }
 
 void set_counters(benchmark::State& state, double bytes) {
-  state.counters["gbytes"] =
-      benchmark::Counter(bytes * 1e-9, benchmark::Counter::kIsIterationInvariantRate);
+  state.counters["gbytes"] = benchmark::Counter(bytes * 1e-9, benchmark::Counter::kIsIterationInvariantRate);
 }
 
 /// [heads, len, dim] in place, positions 0, 1, …
@@ -20,7 +19,8 @@ template <class T, heed::layout Channels>
 void in_place(benchmark::State& state) {
   index const heads = state.range(0), len = state.range(1), dim = state.range(2);
   heed::tensor<T, 3> x({heads, len, dim});
-  for (index i = 0; i < x.size(); ++i) x.data()[i] = static_cast<T>(static_cast<float>(i % 17) - 8);
+  for (index i = 0; i < x.size(); ++i)
+    x.data()[i] = static_cast<T>(static_cast<float>(i % 17) - 8);
   auto const rope = rope_of(dim, Channels);
   for (auto _ : state) {
     rope.apply(x, 0);
@@ -33,7 +33,8 @@ template <class T, heed::layout Channels>
 void out_of_place(benchmark::State& state) {
   index const heads = state.range(0), len = state.range(1), dim = state.range(2);
   heed::tensor<T, 3> x({heads, len, dim}), out({heads, len, dim});
-  for (index i = 0; i < x.size(); ++i) x.data()[i] = static_cast<T>(static_cast<float>(i % 17) - 8);
+  for (index i = 0; i < x.size(); ++i)
+    x.data()[i] = static_cast<T>(static_cast<float>(i % 17) - 8);
   auto const rope = rope_of(dim, Channels);
   for (auto _ : state) {
     rope.apply(x, 0, out);
@@ -76,7 +77,11 @@ void rows_in_cache(benchmark::State& state) {
 }
 
 void shapes(benchmark::internal::Benchmark* b) {
-  b->ArgNames({"heads", "len", "dim"})->Args({1, 512, 128})->Args({8, 2048, 64})->Args({8, 2048, 128})->Args({32, 4096, 128});
+  b->ArgNames({"heads", "len", "dim"})
+      ->Args({1, 512, 128})
+      ->Args({8, 2048, 64})
+      ->Args({8, 2048, 128})
+      ->Args({32, 4096, 128});
 }
 
 }  // namespace

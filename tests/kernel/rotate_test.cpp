@@ -69,7 +69,8 @@ void check_rows(std::vector<double> const& positions, double factor, index behin
       fixture<T> f(pairs, interleaved, factor);
       for (double position : positions) {
         std::vector<T> x(static_cast<std::size_t>(2 * pairs + behind));
-        for (T& e : x) e = static_cast<T>(random.normal());
+        for (T& e : x)
+          e = static_cast<T>(random.normal());
         std::vector<T> y = x;
         f.rotate.seek(position);
         f.rotate.rotate(y.data());
@@ -92,7 +93,8 @@ void check_rows(std::vector<double> const& positions, double factor, index behin
 }
 
 TEMPLATE_TEST_CASE("rotator: rows turn as the formula says, whatever the tail", "[contract]", float, double) {
-  check_rows<TestType>({0, 1, 2, 3, 15, 16, 17, 255, 256, 257, 1000, -1, -2, -16, -17, -300, 0.5, -0.25, 1e5 + 0.125}, 1, 0);
+  check_rows<TestType>({0, 1, 2, 3, 15, 16, 17, 255, 256, 257, 1000, -1, -2, -16, -17, -300, 0.5, -0.25, 1e5 + 0.125},
+                       1, 0);
   check_rows<TestType>({5, 6, -3.5}, 1.2302585092994045, 0);
 }
 
@@ -135,8 +137,8 @@ TEST_CASE("rotator: a long walk does not drift", "[contract]") {
     f.rotate.rotate(y.data());
     for (std::size_t t = 0; t < 64; t += 7) {
       angle const phi(static_cast<double>(p), f.theta[t]);
-      worst = std::max({worst, std::fabs(static_cast<double>(y[t] - phi.cos)),
-                        std::fabs(static_cast<double>(y[t + 64] - phi.sin))});
+      worst = std::max(
+          {worst, std::fabs(static_cast<double>(y[t] - phi.cos)), std::fabs(static_cast<double>(y[t + 64] - phi.sin))});
     }
   }
   CHECK(worst <= 1e-14);
@@ -150,16 +152,24 @@ TEMPLATE_TEST_CASE("rotator: bits depend on the position alone, not on the way t
     double position = 0;
     for (int n = 0; n < 2000; ++n) {
       switch (random.whole(0, 5)) {
-        case 0: position = static_cast<double>(random.whole(-2000, 2000)); break;
-        case 1: position = random.uniform(-100, 100); break;
-        case 2: position -= 1; break;
-        default: position += static_cast<double>(random.whole(1, 20) == 20 ? 17 : 1);
+      case 0:
+        position = static_cast<double>(random.whole(-2000, 2000));
+        break;
+      case 1:
+        position = random.uniform(-100, 100);
+        break;
+      case 2:
+        position -= 1;
+        break;
+      default:
+        position += static_cast<double>(random.whole(1, 20) == 20 ? 17 : 1);
       }
       wanderer.rotate.seek(position);
       fixture<TestType> fresh(29, interleaved);
       fresh.rotate.seek(position);
       std::vector<TestType> a(58);
-      for (auto& e : a) e = static_cast<TestType>(random.normal());
+      for (auto& e : a)
+        e = static_cast<TestType>(random.normal());
       auto b = a;
       wanderer.rotate.rotate(a.data());
       fresh.rotate.rotate(b.data());
@@ -177,7 +187,8 @@ TEMPLATE_TEST_CASE("rotator: rotate_inverse undoes rotate, attention factor incl
       fixture<TestType> f(pairs, interleaved, 1.5);
       f.rotate.seek(-77.25);
       std::vector<TestType> x(static_cast<std::size_t>(2 * pairs));
-      for (auto& e : x) e = static_cast<TestType>(random.normal());
+      for (auto& e : x)
+        e = static_cast<TestType>(random.normal());
       auto y = x;
       f.rotate.rotate(y.data());
       f.rotate.rotate_inverse(y.data());
@@ -214,7 +225,8 @@ TEST_CASE("rotator: a position that is not a number gives NaN and harms no later
     f.rotate.seek(3);
     f.rotate.seek(bad);
     f.rotate.rotate(x.data());
-    for (float e : x) CHECK(std::isnan(e));
+    for (float e : x)
+      CHECK(std::isnan(e));
     f.rotate.seek(4);
     f.rotate.rotate(y.data());
     fresh.rotate.seek(4);

@@ -100,11 +100,13 @@ TEST_CASE("frequencies: transformers' llama3 and longrope numbers", "[reference]
   CHECK(f.attention_factor() == 1);
   double const expected[][2] = {{30, 1.3335e-02}, {31, 1.0730e-02}, {32, 7.7785e-03}, {33, 5.6009e-03},
                                 {40, 3.4539e-04}, {41, 2.7384e-04}, {63, 1.1548e-05}};
-  for (auto const& [t, theta] : expected) CHECK(f[static_cast<index>(t)] == five_digits(theta));
+  for (auto const& [t, theta] : expected)
+    CHECK(f[static_cast<index>(t)] == five_digits(theta));
 
   std::vector<double> const halves(64, 2.0);
   std::vector<double> rising(64);
-  for (std::size_t t = 0; t < 64; ++t) rising[t] = static_cast<double>(t + 1);
+  for (std::size_t t = 0; t < 64; ++t)
+    rising[t] = static_cast<double>(t + 1);
   auto const make = [&](index len, double factor) {
     return frequencies::longrope(
         128, {.short_factor = halves, .long_factor = rising, .train_len = 2048, .len = len, .factor = factor});
@@ -120,7 +122,8 @@ TEST_CASE("frequencies: transformers' llama3 and longrope numbers", "[reference]
   CHECK(make(0, 2).attention_factor() == Approx(1.0444659).epsilon(1e-7));
   CHECK(make(4096, 10).attention_factor() == Approx(1.1410493).epsilon(1e-7));
   CHECK(make(0, 20).attention_factor() == Approx(1.1802129).epsilon(1e-7));
-  CHECK(frequencies::longrope(128, {.short_factor = halves, .long_factor = rising, .train_len = 2048, .attention_factor = 3})
+  CHECK(frequencies::longrope(128,
+                              {.short_factor = halves, .long_factor = rising, .train_len = 2048, .attention_factor = 3})
             .attention_factor() == 3);
 }
 
@@ -177,7 +180,9 @@ TEST_CASE("frequencies: ntk_by_parts is three angles under two ramps", "[referen
   auto const plain = frequencies::standard(128), aware = frequencies::ntk_aware(128, {.factor = k});
   auto const parts = frequencies::ntk_by_parts(128, {.factor = k, .train_len = 2048});
   auto const mask = [&](index t, double fast, double slow) {
-    auto const pair_with = [&](double r) { return 128 * std::log(length / (r * 2 * std::numbers::pi)) / (2 * std::log(1e4)); };
+    auto const pair_with = [&](double r) {
+      return 128 * std::log(length / (r * 2 * std::numbers::pi)) / (2 * std::log(1e4));
+    };
     double const low = std::max(std::floor(pair_with(fast)), 0.0), high = std::min(std::ceil(pair_with(slow)), 127.0);
     return 1 - std::clamp((static_cast<double>(t) - low) / (high - low), 0.0, 1.0);
   };
@@ -195,7 +200,8 @@ TEST_CASE("frequencies: proportional keeps the exponent and stops turning", "[co
   auto const plain = frequencies::standard(64);
   auto const f = frequencies::proportional(64, {.fraction = 0.3});
   REQUIRE(f.pairs() == 32);
-  for (index t = 0; t < 32; ++t) CHECK(f[t] == (t < 9 ? plain[t] : 0.0));
+  for (index t = 0; t < 32; ++t)
+    CHECK(f[t] == (t < 9 ? plain[t] : 0.0));
   CHECK(frequencies::proportional(64, {.fraction = 0})[0] == 0);
   CHECK(frequencies::proportional(64, {.fraction = 0.25, .factor = 8})[7] == plain[7] / 8);
 }
@@ -227,7 +233,8 @@ TEST_CASE("frequencies: bad input is refused by name", "[errors]") {
                     "frequencies::linear: factor must be finite and at least 1, got nan");
   CHECK_THROWS_WITH(frequencies::ntk_aware(2, {.factor = 2}),
                     "frequencies::ntk_aware: dim must be at least 4 for the exponent dim/(dim-2), got 2");
-  CHECK_THROWS_WITH(frequencies::ntk_old(8, {.base = -1}), "frequencies::ntk_old: base must be positive and finite, got -1");
+  CHECK_THROWS_WITH(frequencies::ntk_old(8, {.base = -1}),
+                    "frequencies::ntk_old: base must be positive and finite, got -1");
   CHECK_THROWS_WITH(frequencies::ntk_fixed(3, {}), "frequencies::ntk_fixed: dim must be even and at least 2, got 3");
   CHECK_THROWS_WITH(frequencies::ntk_mixed(8, {.exponent = -1}),
                     "frequencies::ntk_mixed: exponent must be finite and at least 0, got -1");
