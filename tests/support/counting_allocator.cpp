@@ -87,9 +87,14 @@ void* take(std::size_t size, std::size_t alignment) {
 namespace {
 
 template <class... Alignment>
-void* take_or_throw(std::size_t size, Alignment... alignment) {
+void* take_or_null(std::size_t size, Alignment... alignment) {
   note(size);
-  void* const memory = take(size == 0 ? 1 : size, static_cast<std::size_t>(alignment)...);
+  return take(size == 0 ? 1 : size, static_cast<std::size_t>(alignment)...);
+}
+
+template <class... Alignment>
+void* take_or_throw(std::size_t size, Alignment... alignment) {
+  void* const memory = take_or_null(size, alignment...);
   if (memory == nullptr)
     throw std::bad_alloc();
   return memory;
@@ -97,11 +102,18 @@ void* take_or_throw(std::size_t size, Alignment... alignment) {
 
 }  // namespace
 
-// The nothrow forms of the standard library call these.
 void* operator new(std::size_t size) { return take_or_throw(size); }
 void* operator new[](std::size_t size) { return take_or_throw(size); }
 void* operator new(std::size_t size, std::align_val_t alignment) { return take_or_throw(size, alignment); }
 void* operator new[](std::size_t size, std::align_val_t alignment) { return take_or_throw(size, alignment); }
+void* operator new(std::size_t size, std::nothrow_t const&) noexcept { return take_or_null(size); }
+void* operator new[](std::size_t size, std::nothrow_t const&) noexcept { return take_or_null(size); }
+void* operator new(std::size_t size, std::align_val_t alignment, std::nothrow_t const&) noexcept {
+  return take_or_null(size, alignment);
+}
+void* operator new[](std::size_t size, std::align_val_t alignment, std::nothrow_t const&) noexcept {
+  return take_or_null(size, alignment);
+}
 
 void operator delete(void* memory) noexcept { std::free(memory); }
 void operator delete[](void* memory) noexcept { std::free(memory); }
