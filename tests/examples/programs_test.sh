@@ -1,0 +1,72 @@
+#!/bin/sh
+# sh programs_test.sh GENERATE EXTRAPOLATE MODELS TEXTS: what the two programs print, and how they fail.
+# Exit code 77: skipped, no model.
+set -u
+generate=$1 extrapolate=$2 models=$3 texts=$4
+
+for file in "$models/stories260K.bin" "$models/tok512.bin" "$texts/tinystories.txt"; do
+  [ -f "$file" ] || { echo "skipped: no $file"; exit 77; }
+done
+
+here=$(mktemp -d) || exit 1
+trap 'rm -rf "$here"' EXIT
+cp "$models/stories260K.bin" "$here/model" && cp "$models/tok512.bin" "$here/tokenizer"
+head -c 100000 "$here/model" >"$here/cut_model"
+head -c 100 "$here/tokenizer" >"$here/cut_tokenizer"
+head -c 2000 "$texts/tinystories.txt" >"$here/short_text"
+failures=0
+
+complain() {
+  echo "FAILED: $*"
+  failures=$((failures + 1))
+}
+
+# refuses MESSAGE COMMAND...: exit code 1, nothing on standard output, one line with the message on standard error
+refuses() {
+  message=$1
+  shift
+  "$@" >"$here/out" 2>"$here/err"
+  code=$?
+  [ $code -eq 1 ] || complain "exit code $code instead of 1: $*"
+  [ ! -s "$here/out" ] || complain "something on standard output: $*"
+  [ "$(wc -l <"$here/err")" -eq 1 ] || complain "not one line on standard error: $*"
+  grep -qF "$message" "$here/err" || complain "no '$message' but '$(cat "$here/err")': $*"
+}
+
+write() { "$generate" --model "$here/model" --tokenizer "$here/tokenizer" "$@" 2>"$here/err"; }
+read_text() { "$extrapolate" --model "$here/model" --tokenizer "$here/tokenizer" "$@" 2>"$here/err"; }
+
+refuses "generate: cannot read $here/none" "$generate" --model "$here/none" --tokenizer "$here/tokenizer"
+refuses "generate: $here/cut_model is damaged" "$generate" --model "$here/cut_model" --tokenizer "$here/tokenizer"
+refuses "generate: $here/tokenizer is not a llama2.c model" "$generate" --model "$here/tokenizer" --tokenizer "$here/tokenizer"
+refuses "generate: $here/cut_tokenizer is not a tokenizer" "$generate" --model "$here/model" --tokenizer "$here/cut_tokenizer"
+refuses "extrapolate: cannot read $here/none" "$extrapolate" --model "$here/model" --tokenizer "$here/tokenizer" --text "$here/none"
+refuses "is too short" "$extrapolate" --model "$here/model" --tokenizer "$here/tokenizer" --text "$here/short_text"
+refuses "extrapolate: cannot write" "$extrapolate" --model "$here/model" --tokenizer "$here/tokenizer" \
+  --text "$texts/tinystories.txt" --csv "$here/none/table.csv"
+
+story='Once upon a time, there was a little girl named Lily. She loved to play outside in the park. One day, she saw a big, red ball.'
+text=$(write --steps 200 --temperature 0) || complain "generate fails"
+case $text in
+  "$story"*) ;;
+  *) complain "not the known text: $text" ;;
+esac
+grep -q 'tokens/s' "$here/err" || complain "no tokens per second on standard error"
+# 60 tokens are the prompt's and those written after it: the same text, wherever the prompt ends.
+[ "$(write --steps 60)" = "$(write --steps 60 --prompt 'Once upon a time, there')" ] || complain "a prompt changes the text"
+[ "$(write --steps 80 --threads 2)" = "$(write --steps 80)" ] || complain "threads change the text"
+[ "$(write --steps 80 --temperature 1 --seed 7)" = "$(write --steps 80 --temperature 1 --seed 7)" ] ||
+  complain "the same seed gives another text"
+[ "$(write --steps 80 --temperature 1 --seed 7)" != "$(write --steps 80 --temperature 1 --seed 8)" ] ||
+  complain "another seed gives the same text"
+write --steps 600 --ignore-end --rope yarn --log-n >/dev/null || complain "generate stops at the training length"
+
+read_text --text "$texts/tinystories.txt" --length 700 --windows 1 --csv "$here/table.csv" >"$here/out" || complain "extrapolate fails"
+[ "$(head -n 1 "$here/table.csv")" = 'method,0-256,256-512,512-700' ] || complain "header: $(head -n 1 "$here/table.csv")"
+[ "$(cut -d, -f1 "$here/table.csv" | sed -n '2,5p' | tr '\n' ' ')" = 'rope rope+logn linear linear+logn ' ] || complain "rows of the CSV"
+[ "$(grep -c '^[a-z_]*\(+logn\)\{0,1\},[0-9.]*,[0-9.]*,[0-9.]*$' "$here/table.csv")" -eq 14 ] || complain "not 14 rows of numbers"
+[ ! -s "$here/err" ] || complain "a progress bar without a terminal"
+grep -q '^rope+logn  *1\.' "$here/out" || complain "no table on standard output"
+
+[ "$failures" -eq 0 ] && echo "all as it should be"
+exit $((failures > 0))
