@@ -2,6 +2,9 @@
 
 #include <heed/kernel/tile.hpp>
 
+#include <bit>
+#include <cstdint>
+
 /// The two matrix products of attention, with queries in lanes. Both are the same sum of outer products, so they share
 /// one micro-kernel; they differ in what is broadcast and in how the accumulators leave the registers.
 
@@ -24,75 +27,81 @@ HEED_ALWAYS_INLINE inline void outer_products(Left left, T const* right, index w
   }
 }
 
-/// Calls f(constant height, first row) over [0, n) in pieces of at most `Most` rows that differ by at most one: a
-/// single left-over row would run at a fraction of the speed.
-template <int Most, class F>
-HEED_ALWAYS_INLINE inline void balanced_pieces(index n, F&& f) {
-  index const pieces = (n + Most - 1) / Most;
-  index first = 0;
-  for (index piece = 0; piece < pieces; ++piece) {
-    index const height = (n - first + (pieces - piece) - 1) / (pieces - piece);
+/// Calls f(constant height, first row) over [0, n) in pieces of at most `Most` rows. The full tile (`Any`) knows every
+/// height and cuts evenly, since a single left-over row would run at a fraction of the speed; tiles of fewer vectors, which
+/// only staircases and short prompts use, know powers of two, to keep what a call compiles small.
+template <int Most, bool Any, class F>
+HEED_ALWAYS_INLINE inline void pieces(index n, F&& f) {
+  for (index first = 0, height = 0; first < n; first += height) {
+    index const left = n - first, count = (left + Most - 1) / Most;
+    height = Any ? (left + count - 1) / count
+                 : std::min<index>(Most, index{1} << (63 - std::countl_zero(static_cast<std::uint64_t>(left))));
     unroll<Most>([&](auto i) HEED_LAMBDA_INLINE {
-      if (height == i + 1) f(std::integral_constant<int, i + 1>{}, first);
+      constexpr int rows = i + 1;
+      if constexpr (Any || (rows & (rows - 1)) == 0)
+        if (height == rows)
+          f(std::integral_constant<int, rows>{}, first);
     });
-    first += height;
   }
 }
 
-/// Tile height for a number of lane vectors: as many accumulators as the full tile has, at most 8 rows.
+/// Tile height for a number of lane vectors: at most 8 rows, a power of two where it is not the full tile.
 template <real T, int Vectors>
-inline constexpr int tile_rows =
-    Vectors == register_tile<T>::vectors
-        ? register_tile<T>::rows
-        : std::min(8, register_tile<T>::rows * register_tile<T>::vectors / Vectors);
+inline constexpr int tile_rows = Vectors == register_tile<T>::vectors
+                                     ? register_tile<T>::rows
+                                     : std::min(8, static_cast<int>(std::bit_floor(static_cast<unsigned>(
+                                                       register_tile<T>::rows* register_tile<T>::vectors / Vectors))));
 
 /// s[j][lane] = Σ_c k[j][c] · q[c][lane] for n keys; with `maximum`, it takes the greatest score of each lane.
 template <real T, int Vectors>
 HEED_NOINLINE void score_tile(T const* k, index ldk, index n, T const* q, index dim, T* s, T* maximum) {
   constexpr index width = block_lanes<T>;
-  balanced_pieces<tile_rows<T, Vectors>>(n, [&](auto rows, index first) HEED_LAMBDA_INLINE {
-    constexpr int R = decltype(rows)::value;
-    batch<T> sum[R * Vectors];
-    T const* const key = k + first * ldk;
-    outer_products<T, R, Vectors>([=](index r, index c) HEED_LAMBDA_INLINE { return key[r * ldk + c]; }, q, width, dim,
-                                  sum);
-    unroll<R * Vectors>([&](auto i) HEED_LAMBDA_INLINE {
-      store(s + (first + i / Vectors) * width + (i % Vectors) * lanes<T>, sum[i]);
-    });
-    if (maximum)
-      unroll<Vectors>([&](auto v) HEED_LAMBDA_INLINE {
-        batch<T> top = load(maximum + v * lanes<T>);
-        unroll<R>([&](auto r) HEED_LAMBDA_INLINE { top = heed::max(sum[r * Vectors + v], top); });
-        store(maximum + v * lanes<T>, top);
+  pieces<tile_rows<T, Vectors>, Vectors == register_tile<T>::vectors>(
+      n, [&](auto rows, index first) HEED_LAMBDA_INLINE {
+        constexpr int R = decltype(rows)::value;
+        batch<T> sum[R * Vectors];
+        T const* const key = k + first * ldk;
+        outer_products<T, R, Vectors>([=](index r, index c) HEED_LAMBDA_INLINE { return key[r * ldk + c]; }, q, width,
+                                      dim, sum);
+        unroll<R * Vectors>([&](auto i) HEED_LAMBDA_INLINE {
+          store(s + (first + i / Vectors) * width + (i % Vectors) * lanes<T>, sum[i]);
+        });
+        if (maximum)
+          unroll<Vectors>([&](auto v) HEED_LAMBDA_INLINE {
+            batch<T> top = load(maximum + v * lanes<T>);
+            unroll<R>([&](auto r) HEED_LAMBDA_INLINE { top = heed::max(sum[r * Vectors + v], top); });
+            store(maximum + v * lanes<T>, top);
+          });
       });
-  });
 }
 
 /// o[c][lane] = o[c][lane] · rescale[lane] + Σ_j v[j][c] · w[j][lane] over n keys.
 template <real T, int Vectors>
 HEED_NOINLINE void value_tile(T const* v, index ldv, index n, T const* w, index dim_v, T* o, T const* rescale) {
   constexpr index width = block_lanes<T>;
-  balanced_pieces<tile_rows<T, Vectors>>(dim_v, [&](auto rows, index first) HEED_LAMBDA_INLINE {
-    constexpr int R = decltype(rows)::value;
-    batch<T> sum[R * Vectors];
-    T const* const column = v + first;
-    outer_products<T, R, Vectors>([=](index c, index j) HEED_LAMBDA_INLINE { return column[j * ldv + c]; }, w, width, n,
-                                  sum);
-    unroll<Vectors>([&](auto u) HEED_LAMBDA_INLINE {
-      batch<T> const factor = load(rescale + u * lanes<T>);
-      unroll<R>([&](auto r) HEED_LAMBDA_INLINE {
-        T* const place = o + (first + r) * width + u * lanes<T>;
-        store(place, fma(load(place), factor, sum[r * Vectors + u]));
+  pieces<tile_rows<T, Vectors>, Vectors == register_tile<T>::vectors>(
+      dim_v, [&](auto rows, index first) HEED_LAMBDA_INLINE {
+        constexpr int R = decltype(rows)::value;
+        batch<T> sum[R * Vectors];
+        T const* const column = v + first;
+        outer_products<T, R, Vectors>([=](index c, index j) HEED_LAMBDA_INLINE { return column[j * ldv + c]; }, w,
+                                      width, n, sum);
+        unroll<Vectors>([&](auto u) HEED_LAMBDA_INLINE {
+          batch<T> const factor = load(rescale + u * lanes<T>);
+          unroll<R>([&](auto r) HEED_LAMBDA_INLINE {
+            T* const place = o + (first + r) * width + u * lanes<T>;
+            store(place, fma(load(place), factor, sum[r * Vectors + u]));
+          });
+        });
       });
-    });
-  });
 }
 
 /// Calls f(constant vectors) for the run-time number of lane vectors.
 template <real T, class F>
 HEED_ALWAYS_INLINE inline void with_vectors(int vectors, F&& f) {
   unroll<register_tile<T>::vectors>([&](auto i) HEED_LAMBDA_INLINE {
-    if (vectors == i + 1) f(std::integral_constant<int, i + 1>{});
+    if (vectors == i + 1)
+      f(std::integral_constant<int, i + 1>{});
   });
 }
 
@@ -101,7 +110,8 @@ HEED_ALWAYS_INLINE inline void with_vectors(int vectors, F&& f) {
 /// Scores of n keys against `vectors` lane vectors; see `impl::score_tile`.
 template <real T>
 void scores(int vectors, T const* k, index ldk, index n, T const* q, index dim, T* s, T* maximum) {
-  impl::with_vectors<T>(vectors, [&](auto v) { impl::score_tile<T, decltype(v)::value>(k, ldk, n, q, dim, s, maximum); });
+  impl::with_vectors<T>(vectors,
+                        [&](auto v) { impl::score_tile<T, decltype(v)::value>(k, ldk, n, q, dim, s, maximum); });
 }
 
 /// Weighted values of n keys added to `vectors` lane vectors; see `impl::value_tile`.
@@ -121,7 +131,8 @@ HEED_NOINLINE void guarded_values(int vectors, T const* v, index ldv, index n, T
   for (int u = 0; u < vectors; ++u) {
     int const lane = u * lanes<T>;
     batch_mask<T> seen[static_cast<std::size_t>(key_block)];
-    for (index j = 0; j < n; ++j) seen[j] = mask_from_bits<T>(visible[j] >> (first_lane + lane));
+    for (index j = 0; j < n; ++j)
+      seen[j] = mask_from_bits<T>(visible[j] >> (first_lane + lane));
     batch<T> const factor = load(rescale + lane);
     for (index c = 0; c < dim_v; ++c) {
       batch<T> sum = zero;

@@ -4,8 +4,8 @@
 #include <heed/core/view.hpp>
 
 #include <cmath>
-#include <cstring>
 #include <limits>
+#include <utility>
 
 /// The rotary stage: turns pairs of channels of one row by position · theta.
 
@@ -65,34 +65,6 @@ HEED_ALWAYS_INLINE inline batch<T> fnma(batch<T> const& a, batch<T> const& b, ba
     return _mm256_fnmadd_pd(a.data, b.data, c.data);
 #else
   return fma(batch<T>(T(0)) - a, b, c);
-#endif
-}
-
-/// The first n < lanes elements at p; nothing behind them is touched.
-template <real T>
-HEED_ALWAYS_INLINE inline batch<T> load_first(T const* p, index n) {
-#if defined(__AVX512F__)
-  if constexpr (std::same_as<T, float>)
-    return _mm512_maskz_loadu_ps(static_cast<__mmask16>((1U << n) - 1U), p);
-  else
-    return _mm512_maskz_loadu_pd(static_cast<__mmask8>((1U << n) - 1U), p);
-#else
-  alignas(64) T v[static_cast<std::size_t>(lanes<T>)] = {};
-  std::memcpy(v, p, static_cast<std::size_t>(n) * sizeof(T));
-  return load(v);
-#endif
-}
-template <real T>
-HEED_ALWAYS_INLINE inline void store_first(T* p, batch<T> const& x, index n) {
-#if defined(__AVX512F__)
-  if constexpr (std::same_as<T, float>)
-    _mm512_mask_storeu_ps(p, static_cast<__mmask16>((1U << n) - 1U), x.data);
-  else
-    _mm512_mask_storeu_pd(p, static_cast<__mmask8>((1U << n) - 1U), x.data);
-#else
-  alignas(64) T v[static_cast<std::size_t>(lanes<T>)];
-  store(v, x);
-  std::memcpy(p, v, static_cast<std::size_t>(n) * sizeof(T));
 #endif
 }
 
@@ -399,7 +371,7 @@ class rotator {
     for (; c + lanes<T> <= n; c += lanes<T>)
       store(row + c, turned(load(row + c), c));
     if (c < n)
-      impl::store_first(row + c, turned(impl::load_first(row + c, n - c), c), n - c);
+      store_first(row + c, turned(load_first(row + c, n - c), c), n - c);
   }
 
   template <bool Back>
@@ -423,10 +395,10 @@ class rotator {
       store(row + n + t, y);
     }
     if (t < n) {
-      batch<T> x = impl::load_first(row + t, n - t), y = impl::load_first(row + n + t, n - t);
+      batch<T> x = load_first(row + t, n - t), y = load_first(row + n + t, n - t);
       turn_both(x, y, t);
-      impl::store_first(row + t, x, n - t);
-      impl::store_first(row + n + t, y, n - t);
+      store_first(row + t, x, n - t);
+      store_first(row + n + t, y, n - t);
     }
   }
 

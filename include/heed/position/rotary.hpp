@@ -6,8 +6,11 @@
 #include <heed/core/modifier.hpp>
 #include <heed/core/tensor.hpp>
 #include <heed/core/workspace.hpp>
+#include <heed/kernel/load.hpp>
 #include <heed/kernel/rotate.hpp>
 #include <heed/position/frequencies.hpp>
+
+#include <algorithm>
 
 /// Rotary position embedding: as a modifier of `attention`, and on its own.
 
@@ -118,23 +121,6 @@ HEED_ISA_BEGIN
 
 namespace impl {
 
-/// n channels at p as the arithmetic type.
-template <class In, real T>
-void read_channels(In const* p, index stride, index n, T* to) {
-  index c = 0;
-  if (stride == 1)
-    for (; c + lanes<T> <= n; c += lanes<T>)
-      store(to + c, load_widened(p + c));
-  for (; c < n; ++c)
-    to[c] = static_cast<T>(p[c * stride]);
-}
-
-template <class Out, real T>
-void write_channels(T const* from, index n, Out* p, index stride) {
-  for (index c = 0; c < n; ++c)
-    p[c * stride] = round_to<Out>(from[c]);
-}
-
 /// Turns every row of x into out, which may be x itself.
 template <bool Back, class In, class Out>
 void turn_rows(rotation const& what, view<In const, 4> const& x, detail::row_positions const& positions,
@@ -166,10 +152,10 @@ void turn_rows(rotation const& what, view<In const, 4> const& x, detail::row_pos
           if (direct)
             row = to;
         if (!(direct && in_place))
-          read_channels(from, sx, turned, row);
+          widen_row(from, sx, turned, row);
         Back ? rotate.rotate_inverse(row) : rotate.rotate(row);
         if (!direct)
-          write_channels(row, turned, to, so);
+          narrow_row(row, turned, to, so);
         if (!in_place)
           for (index c = turned; c < dim; ++c)
             to[c * so] = round_to<Out>(static_cast<T>(from[c * sx]));
