@@ -1,0 +1,264 @@
+#include "support/floors.hpp"
+#include "support/machine.hpp"
+#include "support/shapes.hpp"
+
+#include <heed/attention/attention.hpp>
+#include <heed/core/thread_pool.hpp>
+#include <heed/position/rotary.hpp>
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+
+/// The front door.
+///
+/// - prefill/<shape>/<full|causal|window>: one thread, float. Counters: gflops (visible pairs only), peak_gflops and of_peak
+///   (multiply-adds of this process at this moment), against_eigen and against_openblas (the floors' time ÷ heed's).
+/// - modifier/<name>: one modifier at dim 64, 2048 × 2048, full; of_plain: time without it ÷ time with it.
+/// - decode/<shape>/<storage>: one new token; gbytes, bandwidth_gbytes and of_bandwidth (reading the same keys and values).
+/// - …/2threads: the same on heed::thread_pool, against the limits of two threads.
+/// - fixed_cost: one query, 16 keys of dim 64, against Eigen's 16 × 64 matrix–vector product.
+
+namespace {
+
+using bench::comparison;
+using bench::shape;
+using bench::visible;
+using heed::index;
+
+/// Uniform in [−1, 1): repeatable, and quick enough for caches of a gigabyte.
+template <class T, int Rank>
+void fill(heed::tensor<T, Rank>& x, std::uint32_t seed) {
+  std::uint32_t state = seed * 2654435761U + 1;
+  for (index i = 0; i < x.size(); ++i) {
+    state = state * 1664525U + 1013904223U;
+    x.data()[i] = static_cast<T>(static_cast<float>(static_cast<std::int32_t>(state)) * 0x1p-31f);
+  }
+}
+
+template <class T>
+struct inputs {
+  heed::tensor<T, 3> q, k, v, out;
+
+  explicit inputs(shape const& s)
+      : q({s.heads_q, s.q_len, s.dim}), k({s.heads_kv, s.kv_len, s.dim}), v({s.heads_kv, s.kv_len, s.dim}),
+        out({s.heads_q, s.q_len, s.dim}) {
+    fill(q, 1);
+    fill(k, 2);
+    fill(v, 3);
+  }
+
+  template <class... Ms>
+  void attend(Ms const&... ms) {
+    heed::attention(q, k, v, out, ms...);
+  }
+  template <class... Ms>
+  void attend(shape const& s, visible sees, Ms const&... ms) {
+    if (sees == visible::full) return attend(ms...);
+    attend(heed::causal{}, heed::window{sees == visible::window ? s.window - 1 : heed::unbounded, heed::unbounded}, ms...);
+  }
+};
+
+/// A pool whose helpers and the calling thread are `threads` workers.
+struct workers {
+  explicit workers(int threads) : pool(threads - 1), place(pool) {}
+  Eigen::ThreadPool pool;
+  heed::thread_pool place;
+};
+
+// --- prefill -------------------------------------------------------------------------------------------------------
+
+/// Adds a floor, unless its result is not heed's.
+template <class Products>
+bool add_floor(comparison& c, benchmark::State& state, char const* name, shape const& s, visible sees,
+               inputs<float> const& in, std::vector<float>& scratch) {
+  auto other = std::make_shared<heed::tensor<float, 3>>(in.out.extents());
+  auto const call = [&, other, s, sees] {
+    bench::composed_attention<Products>(s, sees, in.q.view(), in.k.view(), in.v.view(), other->view(), scratch);
+  };
+  call();
+  float worst = 0;
+  for (index i = 0; i < other->size(); ++i) worst = std::max(worst, std::abs(other->data()[i] - in.out.data()[i]));
+  if (!(worst <= 1e-5f)) {
+    state.SkipWithError((std::string(name) + " differs from heed by " + std::to_string(worst)).c_str());
+    return false;
+  }
+  c.against(name, [call] { return bench::seconds(call); });
+  return true;
+}
+
+void prefill(benchmark::State& state, shape const& s, visible sees) {
+  inputs<float> in(s);
+  std::vector<float> scratch;
+  in.attend(s, sees);
+  comparison c(state);
+  c.against("peak", [] { return bench::fma_peak(); });
+  if (!add_floor<bench::eigen_products>(c, state, "eigen", s, sees, in, scratch)) return;
+#if defined(HEED_BENCH_OPENBLAS)
+  if (!add_floor<bench::openblas_products>(c, state, "openblas", s, sees, in, scratch)) return;
+#endif
+  c.run([&] { in.attend(s, sees); });
+  c.count_flops(s.flops(sees));
+  c.count_ratio("against_eigen", "eigen");
+  c.count_ratio("against_openblas", "openblas");
+}
+
+void prefill_threads(benchmark::State& state, shape const& s, visible sees, int threads) {
+  inputs<float> in(s);
+  workers w(threads);
+  comparison c(state);
+  c.against("peak", [&] { return bench::fma_peak(w.place); });
+  c.run([&] { in.attend(s, sees, heed::on{w.place}); });
+  c.count_flops(s.flops(sees));
+}
+
+// --- one modifier --------------------------------------------------------------------------------------------------
+
+constexpr shape plain{"", 1, 1, 2048, 2048, 64};
+
+template <class T, class Call>
+void beside_plain(benchmark::State& state, Call call) {
+  inputs<float> in(plain);
+  inputs<T> own(plain);
+  comparison c(state);
+  c.against("peak", [] { return bench::fma_peak(); });
+  c.against("plain", [&] { return bench::seconds([&] { in.attend(); }); });
+  c.run([&] { call(own); });
+  c.count_flops(plain.flops(visible::full));
+  c.count_ratio("of_plain", "plain");
+}
+
+template <class T = float, class Call>
+void register_modifier(char const* name, Call call) {
+  benchmark::RegisterBenchmark((std::string("modifier/") + name).c_str(),
+                               [call](benchmark::State& state) { beside_plain<T>(state, call); })
+      ->UseManualTime();
+}
+
+void register_modifiers() {
+  static heed::tensor<bool, 2> visible_keys({plain.q_len, plain.kv_len});
+  static heed::tensor<float, 2> added({plain.q_len, plain.kv_len});
+  static heed::tensor<float, 3> row({1, 1, plain.q_len});
+  fill(added, 4);
+  for (index i = 0; i < visible_keys.size(); ++i) visible_keys.data()[i] = added.data()[i] < 0.5f;
+  using in = inputs<float>&;
+  register_modifier("none", [](in x) { x.attend(); });
+  register_modifier("workspace", [](in x) {
+    static heed::workspace scratch(heed::workspace_bytes(x.q, x.k, x.v));
+    x.attend(heed::with{scratch});
+  });
+  register_modifier("softcap", [](in x) { x.attend(heed::softcap{30.0f}); });
+  register_modifier("alibi", [](in x) { x.attend(heed::alibi::standard(1)); });
+  register_modifier("functor", [](in x) {
+    x.attend(heed::score{[](auto s, auto site) { return s - 0.01f * heed::abs(site.distance()); }});
+  });
+  register_modifier("bias", [](in x) { x.attend(heed::bias{added}); });
+  register_modifier("mask", [](in x) { x.attend(heed::mask{visible_keys}); });
+  register_modifier("log_n", [](in x) { x.attend(heed::log_n{512}); });
+  register_modifier("rotary", [](in x) {
+    static heed::rotary const turn{heed::frequencies::standard(plain.dim), heed::layout::half};
+    x.attend(turn);
+  });
+  register_modifier("squared_relu", [](in x) { x.attend(heed::squared_relu{heed::fixed{2048}}); });
+  register_modifier("lse", [](in x) { x.attend(heed::lse{row}); });
+  register_modifier("entropy", [](in x) { x.attend(heed::entropy{row}); });
+  register_modifier<Eigen::half>("half", [](inputs<Eigen::half>& x) { x.attend(); });
+  register_modifier<Eigen::bfloat16>("bfloat16", [](inputs<Eigen::bfloat16>& x) { x.attend(); });
+}
+
+// --- decode --------------------------------------------------------------------------------------------------------
+
+template <class T>
+std::size_t bytes_of(heed::tensor<T, 3> const& x) {
+  return static_cast<std::size_t>(x.size()) * sizeof(T);
+}
+
+template <class T>
+void decode(benchmark::State& state, shape const& s, int threads) {
+  inputs<T> in(s);
+  std::optional<workers> w;
+  if (threads > 1) w.emplace(threads);
+  std::vector<bench::memory_range> const cache{{in.k.data(), bytes_of(in.k)}, {in.v.data(), bytes_of(in.v)}};
+  comparison c(state);
+  c.against("peak", [&] { return w ? bench::fma_peak(w->place) : bench::fma_peak(); });
+  c.against("bandwidth", [&] { return w ? bench::read_bandwidth(cache, w->place) : bench::read_bandwidth(cache); });
+  c.run([&] {
+    if (w)
+      in.attend(heed::on{w->place});
+    else
+      in.attend();
+  });
+  c.count_flops(s.flops(visible::full));
+  c.count_bytes(static_cast<double>(bytes_of(in.k) + bytes_of(in.v)));
+}
+
+template <class T>
+void register_decode(shape const& s, char const* storage) {
+  std::string const name = std::string("decode/") + s.name + "/" + storage;
+  benchmark::RegisterBenchmark(name.c_str(), [&s](benchmark::State& state) { decode<T>(state, s, 1); })->UseManualTime();
+  if (s.kv_len < 4096) return;
+  benchmark::RegisterBenchmark((name + "/2threads").c_str(), [&s](benchmark::State& state) { decode<T>(state, s, 2); })
+      ->UseManualTime();
+}
+
+// --- the least call ------------------------------------------------------------------------------------------------
+
+void fixed_cost(benchmark::State& state) {
+  constexpr int calls = 1000;
+  inputs<float> in({"", 1, 1, 1, 16, 64});
+  Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor> const a = in.k.matrix(0);
+  Eigen::VectorXf const x = in.q.matrix(0).row(0).transpose();
+  Eigen::VectorXf y(16);
+  auto const product = [&] {
+    for (int i = 0; i < calls; ++i) {
+      y.noalias() = a * x;
+      benchmark::ClobberMemory();
+    }
+  };
+  comparison c(state, calls);
+  c.against("gemv", [&] { return bench::seconds(product) / calls; });
+  c.run([&] { in.attend(); });
+  c.count_ratio("of_eigen_gemv", "gemv");
+  c.count("gemv_ns", c.middle("gemv") * 1e9);
+}
+
+void register_all() {
+  auto const name_of = [](char const* kind, shape const& s, visible sees) {
+    return std::string(kind) + "/" + s.name + "/" + bench::name_of(sees);
+  };
+  for (shape const& s : bench::squares)
+    for (visible sees : {visible::full, visible::causal, visible::window})
+      benchmark::RegisterBenchmark(name_of("prefill", s, sees).c_str(),
+                                   [&s, sees](benchmark::State& state) { prefill(state, s, sees); })
+          ->UseManualTime();
+  for (bench::model const& m : bench::models)
+    benchmark::RegisterBenchmark(name_of("prefill", m.call, m.sees).c_str(),
+                                 [&m](benchmark::State& state) { prefill(state, m.call, m.sees); })
+        ->UseManualTime();
+  for (shape const& s : {bench::squares[0], bench::squares[1]})
+    for (visible sees : {visible::full, visible::causal})
+      benchmark::RegisterBenchmark((name_of("prefill", s, sees) + "/2threads").c_str(),
+                                   [s, sees](benchmark::State& state) { prefill_threads(state, s, sees, 2); })
+          ->UseManualTime();
+  register_modifiers();
+  for (shape const& s : bench::caches) {
+    register_decode<float>(s, "float");
+    register_decode<Eigen::half>(s, "half");
+    register_decode<Eigen::bfloat16>(s, "bfloat16");
+  }
+  // A fixed number of samples: judged by the time of one call, too many would be taken.
+  benchmark::RegisterBenchmark("fixed_cost", fixed_cost)->UseManualTime()->Iterations(300);
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+#if defined(HEED_BENCH_OPENBLAS)
+  openblas_set_num_threads(1);
+#endif
+  register_all();
+  benchmark::Initialize(&argc, argv);
+  if (benchmark::ReportUnrecognizedArguments(argc, argv)) return 1;
+  benchmark::RunSpecifiedBenchmarks();
+  benchmark::Shutdown();
+}
