@@ -54,8 +54,10 @@ struct inputs {
   }
   template <class... Ms>
   void attend(shape const& s, visible sees, Ms const&... ms) {
-    if (sees == visible::full) return attend(ms...);
-    attend(heed::causal{}, heed::window{sees == visible::window ? s.window - 1 : heed::unbounded, heed::unbounded}, ms...);
+    if (sees == visible::full)
+      return attend(ms...);
+    attend(heed::causal{}, heed::window{sees == visible::window ? s.window - 1 : heed::unbounded, heed::unbounded},
+           ms...);
   }
 };
 
@@ -78,7 +80,8 @@ bool add_floor(comparison& c, benchmark::State& state, char const* name, shape c
   };
   call();
   float worst = 0;
-  for (index i = 0; i < other->size(); ++i) worst = std::max(worst, std::abs(other->data()[i] - in.out.data()[i]));
+  for (index i = 0; i < other->size(); ++i)
+    worst = std::max(worst, std::abs(other->data()[i] - in.out.data()[i]));
   if (!(worst <= 1e-5f)) {
     state.SkipWithError((std::string(name) + " differs from heed by " + std::to_string(worst)).c_str());
     return false;
@@ -93,9 +96,11 @@ void prefill(benchmark::State& state, shape const& s, visible sees) {
   in.attend(s, sees);
   comparison c(state);
   c.against("peak", [] { return bench::fma_peak(); });
-  if (!add_floor<bench::eigen_products>(c, state, "eigen", s, sees, in, scratch)) return;
+  if (!add_floor<bench::eigen_products>(c, state, "eigen", s, sees, in, scratch))
+    return;
 #if defined(HEED_BENCH_OPENBLAS)
-  if (!add_floor<bench::openblas_products>(c, state, "openblas", s, sees, in, scratch)) return;
+  if (!add_floor<bench::openblas_products>(c, state, "openblas", s, sees, in, scratch))
+    return;
 #endif
   c.run([&] { in.attend(s, sees); });
   c.count_flops(s.flops(sees));
@@ -106,7 +111,7 @@ void prefill(benchmark::State& state, shape const& s, visible sees) {
 void prefill_threads(benchmark::State& state, shape const& s, visible sees, int threads) {
   inputs<float> in(s);
   workers w(threads);
-  comparison c(state);
+  comparison c(state, 1, threads);
   c.against("peak", [&] { return bench::fma_peak(w.place); });
   c.run([&] { in.attend(s, sees, heed::on{w.place}); });
   c.count_flops(s.flops(sees));
@@ -130,9 +135,9 @@ void beside_plain(benchmark::State& state, Call call) {
 
 template <class T = float, class Call>
 void register_modifier(char const* name, Call call) {
-  benchmark::RegisterBenchmark((std::string("modifier/") + name).c_str(),
-                               [call](benchmark::State& state) { beside_plain<T>(state, call); })
-      ->UseManualTime();
+  benchmark::RegisterBenchmark((std::string("modifier/") + name).c_str(), [call](benchmark::State& state) {
+    beside_plain<T>(state, call);
+  })->UseManualTime();
 }
 
 void register_modifiers() {
@@ -140,7 +145,8 @@ void register_modifiers() {
   static heed::tensor<float, 2> added({plain.q_len, plain.kv_len});
   static heed::tensor<float, 3> row({1, 1, plain.q_len});
   fill(added, 4);
-  for (index i = 0; i < visible_keys.size(); ++i) visible_keys.data()[i] = added.data()[i] < 0.5f;
+  for (index i = 0; i < visible_keys.size(); ++i)
+    visible_keys.data()[i] = added.data()[i] < 0.5f;
   using in = inputs<float>&;
   register_modifier("none", [](in x) { x.attend(); });
   register_modifier("workspace", [](in x) {
@@ -177,9 +183,10 @@ template <class T>
 void decode(benchmark::State& state, shape const& s, int threads) {
   inputs<T> in(s);
   std::optional<workers> w;
-  if (threads > 1) w.emplace(threads);
+  if (threads > 1)
+    w.emplace(threads);
   std::vector<bench::memory_range> const cache{{in.k.data(), bytes_of(in.k)}, {in.v.data(), bytes_of(in.v)}};
-  comparison c(state);
+  comparison c(state, 1, threads);
   c.against("peak", [&] { return w ? bench::fma_peak(w->place) : bench::fma_peak(); });
   c.against("bandwidth", [&] { return w ? bench::read_bandwidth(cache, w->place) : bench::read_bandwidth(cache); });
   c.run([&] {
@@ -195,10 +202,14 @@ void decode(benchmark::State& state, shape const& s, int threads) {
 template <class T>
 void register_decode(shape const& s, char const* storage) {
   std::string const name = std::string("decode/") + s.name + "/" + storage;
-  benchmark::RegisterBenchmark(name.c_str(), [&s](benchmark::State& state) { decode<T>(state, s, 1); })->UseManualTime();
-  if (s.kv_len < 4096) return;
-  benchmark::RegisterBenchmark((name + "/2threads").c_str(), [&s](benchmark::State& state) { decode<T>(state, s, 2); })
-      ->UseManualTime();
+  benchmark::RegisterBenchmark(name.c_str(), [&s](benchmark::State& state) {
+    decode<T>(state, s, 1);
+  })->UseManualTime();
+  if (s.kv_len < 4096)
+    return;
+  benchmark::RegisterBenchmark((name + "/2threads").c_str(), [&s](benchmark::State& state) {
+    decode<T>(state, s, 2);
+  })->UseManualTime();
 }
 
 // --- the least call ------------------------------------------------------------------------------------------------
@@ -228,18 +239,19 @@ void register_all() {
   };
   for (shape const& s : bench::squares)
     for (visible sees : {visible::full, visible::causal, visible::window})
-      benchmark::RegisterBenchmark(name_of("prefill", s, sees).c_str(),
-                                   [&s, sees](benchmark::State& state) { prefill(state, s, sees); })
-          ->UseManualTime();
+      benchmark::RegisterBenchmark(name_of("prefill", s, sees).c_str(), [&s, sees](benchmark::State& state) {
+        prefill(state, s, sees);
+      })->UseManualTime();
   for (bench::model const& m : bench::models)
-    benchmark::RegisterBenchmark(name_of("prefill", m.call, m.sees).c_str(),
-                                 [&m](benchmark::State& state) { prefill(state, m.call, m.sees); })
-        ->UseManualTime();
+    benchmark::RegisterBenchmark(name_of("prefill", m.call, m.sees).c_str(), [&m](benchmark::State& state) {
+      prefill(state, m.call, m.sees);
+    })->UseManualTime();
   for (shape const& s : {bench::squares[0], bench::squares[1]})
     for (visible sees : {visible::full, visible::causal})
-      benchmark::RegisterBenchmark((name_of("prefill", s, sees) + "/2threads").c_str(),
-                                   [s, sees](benchmark::State& state) { prefill_threads(state, s, sees, 2); })
-          ->UseManualTime();
+      benchmark::RegisterBenchmark((name_of("prefill", s, sees) + "/2threads").c_str(), [s, sees](
+                                                                                            benchmark::State& state) {
+        prefill_threads(state, s, sees, 2);
+      })->UseManualTime();
   register_modifiers();
   for (shape const& s : bench::caches) {
     register_decode<float>(s, "float");
@@ -258,7 +270,8 @@ int main(int argc, char** argv) {
 #endif
   register_all();
   benchmark::Initialize(&argc, argv);
-  if (benchmark::ReportUnrecognizedArguments(argc, argv)) return 1;
+  if (benchmark::ReportUnrecognizedArguments(argc, argv))
+    return 1;
   benchmark::RunSpecifiedBenchmarks();
   benchmark::Shutdown();
 }

@@ -31,8 +31,8 @@ struct openblas_products {
   static int size(Eigen::Index n) { return static_cast<int>(n); }
   static void scores(rows_view const& q, rows_view const& k, float scale, rows_map s) {
     int const dim = size(q.cols()), ld = size(s.cols());
-    cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, size(s.rows()), ld, dim, scale, q.data(), dim, k.data(), dim, 0,
-                s.data(), ld);
+    cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, size(s.rows()), ld, dim, scale, q.data(), dim, k.data(), dim,
+                0, s.data(), ld);
   }
   static void values(rows_map const& w, rows_view const& v, rows_map o) {
     int const dim = size(v.cols()), ld = size(w.cols());

@@ -8,9 +8,14 @@
 #include <algorithm>
 #include <chrono>
 #include <cstddef>
+#include <ctime>
 #include <functional>
 #include <string>
 #include <vector>
+
+#if __has_include(<unistd.h>)
+#include <unistd.h>  // _POSIX_THREAD_CPUTIME
+#endif
 
 /// What the machine can do at this moment, and how a kernel is compared with it.
 ///
@@ -20,19 +25,34 @@
 
 namespace bench {
 
-/// Seconds that f() takes.
+/// Now, in seconds: of the whole machine's clock, or of what the calling thread has been running.
+inline double now(bool of_this_thread) {
+#if defined(_POSIX_THREAD_CPUTIME)
+  if (of_this_thread) {
+    std::timespec t{};
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+    return static_cast<double>(t.tv_sec) + 1e-9 * static_cast<double>(t.tv_nsec);
+  }
+#endif
+  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+
+/// Seconds that f() takes. With one worker the thread's own clock decides, so that a machine that is busy with something
+/// else does not spoil long samples more than short ones.
 template <class F>
-double seconds(F&& f) {
-  auto const start = std::chrono::steady_clock::now();
+double seconds(F&& f, int workers = 1) {
+  double const start = now(workers == 1);
   f();
-  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  return now(workers == 1) - start;
 }
 
 inline double median(std::vector<double> values) {
-  if (values.empty()) return 0;
+  if (values.empty())
+    return 0;
   auto const middle = values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2);
   std::nth_element(values.begin(), middle, values.end());
-  if (values.size() % 2 == 1) return *middle;
+  if (values.size() % 2 == 1)
+    return *middle;
   return (*middle + *std::max_element(values.begin(), middle)) / 2;
 }
 
@@ -73,12 +93,15 @@ double fma_peak(Executor&& place = {}) {
   constexpr std::ptrdiff_t steps = (std::ptrdiff_t{12} << 20) / peak_sums / 4;
   auto const tasks = static_cast<std::ptrdiff_t>(place.concurrency()) * 4;
   double flops = 0;
-  double const time = seconds([&] {
-    place.run(tasks, [&](std::ptrdiff_t task, int) {
-      double const done = multiply_add<T>(steps);
-      if (task == 0) flops = done * static_cast<double>(tasks);
-    });
-  });
+  double const time = seconds(
+      [&] {
+        place.run(tasks, [&](std::ptrdiff_t task, int) {
+          double const done = multiply_add<T>(steps);
+          if (task == 0)
+            flops = done * static_cast<double>(tasks);
+        });
+      },
+      place.concurrency());
   return flops / time;
 }
 
@@ -103,7 +126,8 @@ HEED_NOINLINE inline void read_all(memory_range range) {
     heed::unroll<chains>([&](auto i) HEED_LAMBDA_INLINE {
       sum[i] = sum[i] ^ heed::load(p + (at + static_cast<std::size_t>(int(i))) * lanes);
     });
-  for (; at < vectors; ++at) sum[0] = sum[0] ^ heed::load(p + at * lanes);
+  for (; at < vectors; ++at)
+    sum[0] = sum[0] ^ heed::load(p + at * lanes);
   heed::unroll<chains - 1>([&](auto i) HEED_LAMBDA_INLINE { sum[0] = sum[0] ^ sum[i + 1]; });
   alignas(64) float out[lanes];
   heed::store(out, sum[0]);
@@ -116,16 +140,19 @@ double read_bandwidth(std::vector<memory_range> const& ranges, Executor&& place 
   constexpr std::ptrdiff_t pieces = 4;
   std::ptrdiff_t const cuts = place.concurrency() == 1 ? 1 : pieces * place.concurrency();
   double bytes = 0;
-  for (memory_range const& range : ranges) bytes += static_cast<double>(range.bytes);
-  double const time = seconds([&] {
-    place.run(static_cast<std::ptrdiff_t>(ranges.size()) * cuts, [&](std::ptrdiff_t task, int) {
-      memory_range const whole = ranges[static_cast<std::size_t>(task / cuts)];
-      std::size_t const part = whole.bytes / static_cast<std::size_t>(cuts) / 64 * 64;
-      std::size_t const begin = part * static_cast<std::size_t>(task % cuts);
-      std::size_t const end = task % cuts + 1 == cuts ? whole.bytes : begin + part;
-      read_all({static_cast<char const*>(whole.data) + begin, end - begin});
-    });
-  });
+  for (memory_range const& range : ranges)
+    bytes += static_cast<double>(range.bytes);
+  double const time = seconds(
+      [&] {
+        place.run(static_cast<std::ptrdiff_t>(ranges.size()) * cuts, [&](std::ptrdiff_t task, int) {
+          memory_range const whole = ranges[static_cast<std::size_t>(task / cuts)];
+          std::size_t const part = whole.bytes / static_cast<std::size_t>(cuts) / 64 * 64;
+          std::size_t const begin = part * static_cast<std::size_t>(task % cuts);
+          std::size_t const end = task % cuts + 1 == cuts ? whole.bytes : begin + part;
+          read_all({static_cast<char const*>(whole.data) + begin, end - begin});
+        });
+      },
+      place.concurrency());
   return bytes / time;
 }
 
@@ -151,7 +178,8 @@ struct rival {
 class comparison {
  public:
   /// @param calls of the kernel in one timed sample: more than 1 where a call is not long against the clock's own cost
-  explicit comparison(benchmark::State& state, int calls = 1) : state_(state), calls_(calls) {}
+  explicit comparison(benchmark::State& state, int calls = 1, int workers = 1)
+      : state_(state), calls_(calls), workers_(workers) {}
 
   rival& against(std::string name, std::function<double()> sample) {
     return rivals_.emplace_back(rival{std::move(name), std::move(sample)});
@@ -166,24 +194,28 @@ class comparison {
       }
     };
     sample();
-    for (rival& other : rivals_) other.sample();
+    for (rival& other : rivals_)
+      other.sample();
     double spent = 0;
     for (auto _ : state_) {
       for (rival& other : rivals_)
-        if (other.samples.empty() || other.spent < spent) other.take();
-      double const time = seconds(sample);
+        if (other.samples.empty() || other.spent < spent)
+          other.take();
+      double const time = seconds(sample, workers_);
       spent += time;
       times_.push_back(time / calls_);
       state_.SetIterationTime(time / calls_);
     }
-    for (rival& other : rivals_) other.take();
+    for (rival& other : rivals_)
+      other.take();
   }
 
   /// Median seconds of a call.
   double time() const { return median(times_); }
   double middle(std::string const& name) const {
     for (rival const& other : rivals_)
-      if (other.name == name) return other.middle();
+      if (other.name == name)
+        return other.middle();
     return 0;
   }
   void count(char const* name, double value) { state_.counters[name] = value; }
@@ -192,7 +224,8 @@ class comparison {
   void count_flops(double flops) {
     double const rate = flops / time(), peak = middle("peak");
     count("gflops", rate * 1e-9);
-    if (peak == 0) return;
+    if (peak == 0)
+      return;
     count("peak_gflops", peak * 1e-9);
     count("of_peak", rate / peak);
   }
@@ -201,19 +234,21 @@ class comparison {
   void count_bytes(double bytes) {
     double const rate = bytes / time(), limit = middle("bandwidth");
     count("gbytes", rate * 1e-9);
-    if (limit == 0) return;
+    if (limit == 0)
+      return;
     count("bandwidth_gbytes", limit * 1e-9);
     count("of_bandwidth", rate / limit);
   }
 
   /// How many times the kernel's time the rival needs: above 1 the kernel is faster.
   void count_ratio(char const* counter, std::string const& name) {
-    if (double const other = middle(name)) count(counter, other / time());
+    if (double const other = middle(name))
+      count(counter, other / time());
   }
 
  private:
   benchmark::State& state_;
-  int calls_;
+  int calls_, workers_;
   std::vector<rival> rivals_;
   std::vector<double> times_;
 };

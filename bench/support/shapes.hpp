@@ -32,7 +32,8 @@ struct shape {
   /// 4 · visible pairs · dim, over all query heads: what is hidden is not counted as work.
   constexpr double flops(visible v) const {
     double pairs = 0;
-    for (heed::index i = 0; i < q_len; ++i) pairs += static_cast<double>(std::max<heed::index>(0, end(v, i) - begin(v, i)));
+    for (heed::index i = 0; i < q_len; ++i)
+      pairs += static_cast<double>(std::max<heed::index>(0, end(v, i) - begin(v, i)));
     return 4 * pairs * static_cast<double>(dim) * static_cast<double>(heads_q);
   }
 };
@@ -52,20 +53,20 @@ struct model {
 /// Prompts of models, all heads of one layer.
 inline constexpr std::array models{
     // name, heads_q, heads_kv, q_len, kv_len, dim, window
-    model{{"stories260k", 8, 4, 512, 512, 8}, visible::causal},            // llama2.c's smallest
-    model{{"gpt2", 12, 12, 1024, 1024, 64}, visible::causal},              // 124M, full context
-    model{{"bert_base", 12, 12, 512, 512, 64}, visible::full},             //
-    model{{"vit_b16", 12, 12, 197, 197, 64}, visible::full},               // 14 × 14 patches and the class token
-    model{{"whisper_small", 12, 12, 1500, 1500, 64}, visible::full},       // encoder, 30 s of sound
-    model{{"llama3_8b", 32, 8, 512, 512, 128}, visible::causal},           // a prompt of 512
-    model{{"llama3_8b_chunk", 32, 8, 128, 4096, 128}, visible::causal},    // a prompt's last chunk
-    model{{"mistral_7b", 32, 8, 128, 8192, 128, 4096}, visible::window},   // a chunk past the window
-    model{{"gemma2_9b", 16, 8, 512, 512, 256}, visible::causal},           // without its softcap
+    model{{"stories260k", 8, 4, 512, 512, 8}, visible::causal},           // llama2.c's smallest
+    model{{"gpt2", 12, 12, 1024, 1024, 64}, visible::causal},             // 124M, full context
+    model{{"bert_base", 12, 12, 512, 512, 64}, visible::full},            //
+    model{{"vit_b16", 12, 12, 197, 197, 64}, visible::full},              // 14 × 14 patches and the class token
+    model{{"whisper_small", 12, 12, 1500, 1500, 64}, visible::full},      // encoder, 30 s of sound
+    model{{"llama3_8b", 32, 8, 512, 512, 128}, visible::causal},          // a prompt of 512
+    model{{"llama3_8b_chunk", 32, 8, 128, 4096, 128}, visible::causal},   // a prompt's last chunk
+    model{{"mistral_7b", 32, 8, 128, 8192, 128, 4096}, visible::window},  // a chunk past the window
+    model{{"gemma2_9b", 16, 8, 512, 512, 256}, visible::causal},          // without its softcap
 };
 
 /// One new token: heads on key heads and cached keys.
 inline constexpr std::array caches{
-    shape{"8on8_512", 8, 8, 1, 512, 128},    shape{"8on8_4096", 8, 8, 1, 4096, 128},
+    shape{"8on8_512", 8, 8, 1, 512, 128},     shape{"8on8_4096", 8, 8, 1, 4096, 128},
     shape{"8on8_32768", 8, 8, 1, 32768, 128}, shape{"32on8_512", 32, 8, 1, 512, 128},
     shape{"32on8_4096", 32, 8, 1, 4096, 128}, shape{"32on8_32768", 32, 8, 1, 32768, 128},
 };
