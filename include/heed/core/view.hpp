@@ -149,10 +149,13 @@ struct packed_parts {
   view<T, 4> q, k, v;
 };
 
-/// @throws argument_error if `heads_q + 2 · heads_kv` does not divide the last extent
+/// @throws argument_error if `heads_q + 2 · heads_kv` does not divide the last extent, or either is not positive
 template <class T>
 packed_parts<T> split_packed_qkv(view<T, 3> const& x, index heads_q, index heads_kv) {
   index const heads = heads_q + 2 * heads_kv;
+  detail::expect(heads_q > 0 && heads_kv > 0 && x.extent(2) % heads == 0,
+                 "split_packed_qkv: heads_q + 2 heads_kv must divide the last extent ", x.extent(2), ", got ", heads_q,
+                 " + 2 * ", heads_kv);
   view<T, 4> const all = split_heads(x, heads);
   auto const part = [&](index first, index count) {
     return view<T, 4>(all.data() + first * all.stride(1), {all.extent(0), count, all.extent(2), all.extent(3)},
