@@ -115,7 +115,7 @@ workspace* workspace_of(Read const& read) {
 /// @throws argument_error naming the argument, before anything is written
 /// @see Vaswani et al. 2017, arXiv 1706.03762; Rabe and Staats 2021, arXiv 2112.05682; Dao et al. 2022, arXiv 2205.14135
 template <class Q, class K, class V, class Out, class... Ms>
-  requires tensor_like<Out>
+  requires(tensor_like<K> && tensor_like<Out>)
 void attention(Q&& q, K&& k, V&& v, Out&& out, Ms const&... ms) {
   impl::check_types<Q, K, V>();
   auto const results = as_view(std::forward<Out>(out));
@@ -134,7 +134,7 @@ void attention(Q&& q, K&& k, V&& v, Out&& out, Ms const&... ms) {
 
 /// The same, into a new tensor of q's scalar and rank.
 template <class Q, class K, class V, class... Ms>
-  requires(modifier<std::remove_cvref_t<Ms>> && ...)
+  requires(tensor_like<K> && (modifier<std::remove_cvref_t<Ms>> && ...))
 auto attention(Q&& q, K&& k, V&& v, Ms const&... ms) {
   auto const queries = as_view(q);
   auto const values = as_view(v);

@@ -197,8 +197,9 @@ problem<T> fold_inputs(description const& d, operand const& q, operand const& k,
   check_heads(d, p.heads_q);
   check_position_code(d.position, p.dim);
   position_description const& code = d.position;
-  p.position = {code.rule,   {code.theta, code.pairs, code.attention_factor, code.interleaved}, code.window,
-                code.slope_inverse, code.group};
+  p.position = {code.rule,  {code.theta, code.pairs, code.attention_factor, code.interleaved},
+                code.window, code.slope_inverse, code.group, code.keys_turned, code.near_keys, code.near_begin,
+                code.near_rows};
   p.extra = fold_planes(d, {p.batch, p.heads_q, p.q_len, p.kv_len});
   bool const biased = !d.biases.empty() || d.relative_bias;
   p.natural = biased || d.normalizer == normalizer_rule::squared_relu;

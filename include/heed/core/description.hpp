@@ -46,6 +46,13 @@ struct position_description {
   double window = 0;              // rerope, leaky_rerope, self_extend: distances from here on are "far"
   double slope_inverse = 1;       // leaky_rerope: k
   index group = 1;                // self_extend
+
+  // What a cache has turned already: k holds keys turned for their last product (rotary: near, else far), and
+  // `near_keys` the keys from `near_begin` on, turned for the near one, key j at row j mod `near_rows`.
+  bool keys_turned = false;
+  operand near_keys{};
+  index near_begin = 0;
+  index near_rows = 0;
 };
 
 /// What the modifiers of one call say, as plain data: every modifier writes its part (`describe`), and its readers are

@@ -211,7 +211,7 @@ class few_rows_pass {
   }
 
   void product(index first_row, index rows, position_code::product which, index begin, index end) {
-    tile_rows_at<T> const k = own_.tiles.keys(which);
+    tile_rows_at<T> const k = own_.tiles.keys(which, block_begin_ + begin);
     row_scores(k.data + begin * k.ld, k.ld, end - begin, own_.q[which] + first_row * own_.ldq, own_.ldq, rows,
                call_.dim, own_.s + first_row * score_stride + begin, score_stride);
   }

@@ -40,10 +40,12 @@ class key_tiles {
     finite_ = -1;
   }
 
-  /// Row 0 is key block.begin.
-  tile_rows_at<T> keys(position_code::product which) {
+  /// Row 0 is key block.begin; only keys from `used` on will be read.
+  tile_rows_at<T> keys(position_code::product which, index used) {
     bool const far = which != position_code::near;
     piece& tile = keys_[far];
+    position_code const& code = call_->position;
+    if (!far && code.near_keys && used >= code.near_begin && in_place<T>(code.near_keys)) return ring_rows(used);
     if (!converts_keys(*call_, far)) return user_rows(call_->k);
     if (!tile.ready) {
       convert(call_->k, call_->dim, tile);
@@ -83,6 +85,13 @@ class key_tiles {
     return {reinterpret_cast<T const*>(x.at(batch_, head_, block_.begin, 0)), x.strides[2]};
   }
 
+  /// The ring holds every row twice, so that rows from any key on lie in a run.
+  tile_rows_at<T> ring_rows(index used) const {
+    position_code const& code = call_->position;
+    index const ld = code.near_keys.strides[2], row = used % code.near_rows - (used - block_.begin);
+    return {reinterpret_cast<T const*>(code.near_keys.at(batch_, head_, 0, 0)) + row * ld, ld};
+  }
+
   void convert(operand const& x, index n, piece& tile) {
     load_rows(x.at(batch_, head_, block_.begin, 0), x.kind, x.strides[2], x.strides[3], block_.end - block_.begin, n,
               tile.room, padded(n));
@@ -90,10 +99,10 @@ class key_tiles {
   }
 
   void turn(piece& tile, position_code::product which, std::byte* memory) {
-    rotator<T> turning(call_->position.turn, memory);
+    rotator<T> turning(call_->position.key_rotation(), memory);
     index const ld = padded(call_->dim);
     for (index j = block_.begin; j < block_.end; ++j) {
-      turning.seek(call_->position.key_position(which, j));
+      turning.seek(call_->position.key_turn(which, j));
       turning.rotate(tile.room + (j - block_.begin) * ld);
     }
   }

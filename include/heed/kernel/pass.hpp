@@ -171,7 +171,7 @@ class pass {
   }
 
   void product(query_block<T>& block, segment const& part, position_code::product which, T* s, T* maximum) {
-    tile_rows_at<T> const k = own_.tiles.keys(which);
+    tile_rows_at<T> const k = own_.tiles.keys(which, block_begin_ + part.begin);
     index const lane = part.first * lanes<T>;
     scores<T>(part.count, k.data + part.begin * k.ld, k.ld, part.end - part.begin, block.q[which] + lane, call_.dim,
               s + part.begin * width + lane, maximum ? maximum + lane : nullptr);

@@ -36,6 +36,10 @@ struct position_code {
   double window = 0;
   double slope_inverse = 1;
   index group = 1;
+  bool keys_turned = false;  // k holds keys turned for their last product: a cache has done it
+  operand near_keys{};       // keys near_begin… turned for the near product, key j at row j mod near_rows
+  index near_begin = 0;
+  index near_rows = 0;
 
   bool rotates() const { return rule != position_rule::none; }
   bool has_far() const { return rotates() && rule != position_rule::rotary; }
@@ -69,9 +73,20 @@ struct position_code {
       default: return p;
     }
   }
-  /// Far keys of ReRoPE are not turned at all.
+  /// Whether keys must be turned for a product after they are read: far keys of ReRoPE are not turned at all, those of
+  /// a cache have been.
   bool turns_keys(product which) const {
-    return rotates() && (which == near || rule != position_rule::rerope || turn.attention_factor != 1);
+    if (!rotates() || (keys_turned && (which != near || !has_far()))) return false;
+    return which == near || rule != position_rule::rerope || turn.attention_factor != 1;
+  }
+  /// By how much: what is stored may stand at its far position already.
+  double key_turn(product which, index key) const {
+    return key_position(which, key) - (keys_turned ? key_position(far, key) : 0);
+  }
+  rotation key_rotation() const {
+    rotation r = turn;
+    if (keys_turned) r.attention_factor = 1;
+    return r;
   }
 
  private:
