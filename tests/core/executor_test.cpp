@@ -1,0 +1,202 @@
+#include <heed/core/executor.hpp>
+#include <heed/core/openmp.hpp>
+#include <heed/core/thread_pool.hpp>
+
+#include "support/catch.hpp"
+#include "support/counting_allocator.hpp"
+
+#include <atomic>
+#include <memory>
+#include <vector>
+
+namespace heed::test {
+namespace {
+
+static_assert(executor<inline_executor> && executor<inline_executor const>);
+static_assert(executor<thread_pool> && executor<thread_pool const>);
+
+#if defined(HEED_SMALL_SWEEP)
+constexpr int repetitions = 200;
+#else
+constexpr int repetitions = 3000;
+#endif
+
+/// What a run did: how often each task was called, and whether one worker was ever in two calls at once.
+struct witness {
+  std::vector<std::atomic<int>> calls, busy;
+  std::atomic<int> wrong_worker{0}, overlaps{0};
+
+  witness(index tasks, int workers)
+      : calls(static_cast<std::size_t>(tasks)), busy(static_cast<std::size_t>(workers)) {}
+
+  template <class F>
+  void in_task(index task, int worker, F const& inside) {
+    if (worker < 0 || static_cast<std::size_t>(worker) >= busy.size()) {
+      ++wrong_worker;
+      return;
+    }
+    auto& mine = busy[static_cast<std::size_t>(worker)];
+    if (mine.fetch_add(1) != 0)
+      ++overlaps;
+    inside();
+    ++calls[static_cast<std::size_t>(task)];
+    mine.fetch_sub(1);
+  }
+
+  bool good() const {
+    for (auto const& n : calls)
+      if (n != 1)
+        return false;
+    return wrong_worker == 0 && overlaps == 0;
+  }
+};
+
+template <class E>
+bool runs_each_task_once(E const& on, index n) {
+  witness seen(n, on.concurrency());
+  on.run(n, [&](index task, int worker) { seen.in_task(task, worker, [] {}); });
+  return seen.good();
+}
+
+template <class E>
+void check_executor(E const& on) {
+  REQUIRE(on.concurrency() >= 1);
+  for (index n : {0, 1, 2, 3, 7, 64, 1000})
+    CHECK(runs_each_task_once(on, n));
+  int bad = 0;
+  for (int i = 0; i < repetitions; ++i)
+    bad += !runs_each_task_once(on, i % 9);
+  CHECK(bad == 0);
+}
+
+/// Whether run(n) inside each task of run(m) does all of n · m, and returns.
+template <class E>
+void check_nested(E const& on) {
+  int bad = 0;
+  for (int i = 0; i < repetitions / 20; ++i) {
+    witness outer(5, on.concurrency());
+    on.run(5, [&](index task, int worker) {
+      outer.in_task(task, worker, [&] { bad += !runs_each_task_once(on, 1 + i % 6); });
+    });
+    bad += !outer.good();
+  }
+  CHECK(bad == 0);
+}
+
+/// What a task wrote is seen after the run, without atomics.
+template <class E>
+void check_visibility(E const& on) {
+  int bad = 0;
+  std::vector<index> results(64);
+  for (int i = 0; i < repetitions / 10; ++i) {
+    on.run(64, [&](index task, int) { results[static_cast<std::size_t>(task)] = task + i; });
+    for (index t = 0; t < 64; ++t)
+      bad += results[static_cast<std::size_t>(t)] != t + i;
+  }
+  CHECK(bad == 0);
+}
+
+TEST_CASE("inline_executor runs the tasks in order on the calling thread", "[contract][edges]") {
+  check_executor(inline_executor{});
+  check_nested(inline_executor{});
+  std::vector<index> order;
+  auto const self = std::this_thread::get_id();
+  inline_executor{}.run(4, [&](index task, int worker) {
+    order.push_back(task);
+    CHECK(worker == 0);
+    CHECK(std::this_thread::get_id() == self);
+  });
+  CHECK(order == std::vector<index>{0, 1, 2, 3});
+}
+
+TEST_CASE("thread_pool runs each task once, on no worker twice at a time", "[contract][edges]") {
+  for (int threads : {1, 2, 3, 8}) {
+    Eigen::ThreadPool pool(threads);
+    thread_pool const on(pool);
+    CAPTURE(threads);
+    CHECK(on.concurrency() == threads + 1);
+    check_executor(on);
+    check_visibility(on);
+  }
+}
+
+TEST_CASE("thread_pool may be used from inside its own tasks", "[contract]") {
+  for (int threads : {1, 2, 4}) {
+    Eigen::ThreadPool pool(threads);
+    check_nested(thread_pool(pool));
+  }
+}
+
+TEST_CASE("thread_pool may be used by several threads, and from a task of the pool itself", "[contract]") {
+  Eigen::ThreadPool pool(2);
+  thread_pool const on(pool);
+  std::atomic<int> bad{0}, done{0};
+  auto const use = [&] {
+    for (int i = 0; i < repetitions / 20; ++i)
+      bad += !runs_each_task_once(on, 1 + i % 5);
+    ++done;
+  };
+  pool.Schedule(use);
+  std::thread other(use);
+  use();
+  other.join();
+  while (done != 3)
+    std::this_thread::yield();
+  CHECK(bad == 0);
+}
+
+TEST_CASE("The calling thread takes part in a thread_pool's work", "[contract]") {
+  Eigen::ThreadPool pool(1);
+  std::atomic<bool> release{false};
+  std::atomic<int> started{0};
+  pool.Schedule([&] {  // the pool's only thread is busy until the call is nearly done
+    ++started;
+    while (!release)
+      std::this_thread::yield();
+  });
+  while (started == 0)
+    std::this_thread::yield();
+  auto const self = std::this_thread::get_id();
+  int mine = 0;
+  thread_pool(pool).run(10, [&](index task, int worker) {
+    mine += std::this_thread::get_id() == self && worker == 0;
+    if (task == 9)
+      release = true;
+  });
+  CHECK(mine == 10);
+}
+
+TEST_CASE("thread_pool touches no heap in steady state", "[resources]") {
+  Eigen::ThreadPool pool(3);
+  thread_pool const on(pool);
+  std::atomic<index> sum{0};
+  auto const call = [&] { on.run(16, [&](index task, int) { sum += task; }); };
+  for (int i = 0; i < 20; ++i)
+    call();
+  allocation_count const heap;
+  for (int i = 0; i < 200; ++i)
+    call();
+  CHECK(heap.count() == 0);
+  CHECK(sum == 220 * 120);
+}
+
+TEST_CASE("openmp runs each task once, on no worker twice at a time", "[contract][edges]") {
+#if defined(_OPENMP)
+  static_assert(executor<openmp>);
+  int const before = omp_get_max_threads();
+  for (int threads : {1, 2, 4}) {
+    omp_set_num_threads(threads);
+    openmp const on;
+    CHECK(on.concurrency() == threads);
+    check_executor(on);
+    check_visibility(on);
+    check_nested(on);
+  }
+  omp_set_num_threads(before);
+#else
+  WARN("skipped: compiled without OpenMP");
+#endif
+}
+
+}  // namespace
+}  // namespace heed::test
