@@ -144,6 +144,50 @@ TEST_CASE("The reference gives ONNX's scores and weights where a case asks for t
     }
 }
 
+namespace {
+
+template <class T>
+stored_tensor stored_as(char const* dtype, std::vector<index> shape, std::vector<T> const& elements) {
+  auto const* first = reinterpret_cast<char const*>(elements.data());
+  return {dtype, std::move(shape), std::vector<char>(first, first + elements.size() * sizeof(T))};
+}
+
+}  // namespace
+
+TEST_CASE("ONNX's cache lengths, windows and short masks hide what its text says", "[conformance][reference]") {
+  index const q_len = 4, kv_len = 6, columns = 5;
+  std::vector<std::int64_t> const used{2, 6};
+  conformance_case from{"made here", {{"is_causal", 1}, {"left_window_size", 2}}, {}, {}};
+  from.inputs.emplace("Q", stored_as("float32", {2, 1, q_len, 1}, std::vector<float>(8, 1)));
+  for (auto const* name : {"K", "V"})
+    from.inputs.emplace(name, stored_as("float32", {2, 1, kv_len, 1}, std::vector<float>(12, 1)));
+  from.inputs.emplace("nonpad_kv_seqlen", stored_as("int64", {2}, used));
+  std::vector<unsigned char> mask(static_cast<std::size_t>(q_len * columns), 1);
+  mask[3 * columns + 3] = 0;
+  bool const boolean = GENERATE(true, false);
+  std::vector<float> added(mask.size());
+  for (std::size_t n = 0; n < mask.size(); ++n)
+    added[n] = mask[n] != 0 ? 0.5F : -std::numeric_limits<float>::infinity();
+  from.inputs.emplace("attn_mask", boolean ? stored_as("bool", {q_len, columns}, mask)
+                                           : stored_as("float32", {q_len, columns}, added));
+
+  onnx_attention<float> const node(from);
+  auto const scores = score_output(node, 2);
+  auto const out = output_of(by_reference{}, node);
+  for (index b = 0; b < 2; ++b)
+    for (index i = 0; i < q_len; ++i) {
+      index const length = used[static_cast<std::size_t>(b)], position = i + length - q_len;
+      int seen = 0;
+      for (index j = 0; j < kv_len; ++j) {
+        bool const visible = j < length && j <= position && j >= position - 2 && j < columns &&
+                             mask[static_cast<std::size_t>(i * columns + j)] != 0;
+        seen += visible;
+        CHECK(scores(b, 0, i, j) == (visible ? (boolean ? 1 : 1.5) : -std::numeric_limits<double>::infinity()));
+      }
+      CHECK(out(b, 0, i, 0) == (seen > 0 ? 1 : 0));
+    }
+}
+
 TEST_CASE("The reference gives CS336's scaled dot-product attention", "[conformance][reference]") {
   HEED_SKIP_WITHOUT("cs336/test_scaled_dot_product_attention");
   check_cs336(by_reference{});

@@ -45,6 +45,11 @@ struct problem {
   }
 };
 
+template <class T, int Rank>
+bool all_zero(tensor<T, Rank> const& x) {
+  return std::all_of(x.data(), x.data() + x.size(), [](T e) { return e == T(0); });
+}
+
 /// Which keys the weights say are visible, as a row of 0 and 1.
 template <class... Ms>
 std::string seen(problem const& p, index b, index h, index i, Ms const&... modifiers) {
@@ -83,17 +88,16 @@ TEST_CASE("The reference: rows that see nothing are zero", "[reference][edges]")
   check_zero(-infinity);
   for (auto const& rule : {squared_relu{fixed{3}}, squared_relu{visible{}}, squared_relu{row_sum{}}}) {
     reference::attention(p.q, p.k, p.v, p.out, mask{nothing}, rule);
-    CHECK(largest(p.out) == 0);
-    CHECK(p.out(1, 3, 4, 1) == 0);
+    CHECK(all_zero(p.out));
   }
   reference::attention(p.q, p.k, p.v, p.out, mask{nothing}, l2_softmax{});
-  CHECK(p.out(1, 3, 4, 1) == 0);
+  CHECK(all_zero(p.out));
 }
 
 TEST_CASE("The reference: a row whose relus are all 0 divides by nothing", "[reference][edges]") {
   problem p;
   auto const w = reference::weights(p.q, p.k, squared_relu{row_sum{}}, score{[](auto s, auto) { return -abs(s) - 1; }});
-  CHECK(largest(w) == 0);
+  CHECK(all_zero(w));
 }
 
 TEST_CASE("The reference: no keys, no queries, no batches", "[reference][edges]") {
@@ -103,7 +107,7 @@ TEST_CASE("The reference: no keys, no queries, no batches", "[reference][edges]"
     for (index i = 0; i < out.size(); ++i)
       out.data()[i] = 7;
     reference::attention(q, k, v, out, causal{}, log_n{512});
-    CHECK(largest(out) == 0);
+    CHECK(all_zero(out));
   }
 }
 
@@ -215,7 +219,7 @@ TEST_CASE("The reference: what is hidden is not read", "[reference][edges]") {
           poisoned.v(b, h, 2, c) = nan;
       }
     CHECK(same_bits(clean, poisoned.attend(modifiers...)));
-    CHECK(std::isfinite(largest(clean)));
+    CHECK(std::all_of(clean.data(), clean.data() + clean.size(), [](double x) { return std::isfinite(x); }));
   };
   tensor<bool, 2> all_but_2({1, 7});
   for (index j = 0; j < 7; ++j)

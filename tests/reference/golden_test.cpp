@@ -10,6 +10,7 @@
 #include <heed/reference/attention.hpp>
 
 #include <array>
+#include <vector>
 
 // Rows computed once by an independent program in double, to the digits printed (formulas, section I):
 //
@@ -155,6 +156,7 @@ TEST_CASE("The reference's effective distances", "[reference]") {
   CHECK(distance(position_rule::leaky_rerope, 15, 3) == 5 + 7 / 4.0);
   CHECK(distance(position_rule::leaky_rerope, 3, 15) == -(5 + 7 / 4.0));
   CHECK(distance(position_rule::self_extend, 7, 3) == 4);
+  CHECK(distance(position_rule::self_extend, 9, 4) == 3 - 1 + 5 - 1);   // rel = w is far
   CHECK(distance(position_rule::self_extend, 20, 3) == 6 - 1 + 5 - 1);  // ⌊20/3⌋ − ⌊3/3⌋ + 5 − ⌊5/3⌋
   CHECK(distance(position_rule::self_extend, 3, 20) == -(6 - 1 + 5 - 1));
   CHECK(distance(position_rule::self_extend, -1, 9) == -1 - 3 - 5 + 1);  // ⌊−1/3⌋ = −1
