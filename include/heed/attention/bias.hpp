@@ -83,6 +83,7 @@ struct relative_bias {
   static constexpr auto kind = family::relative_bias;
 
   template <class Tensor>
+    requires(!std::same_as<std::remove_cvref_t<Tensor>, relative_bias>)
   explicit relative_bias(Tensor&& per_distance, index first_distance = 0)
       : table(make_operand(as_view(per_distance))), first(first_distance) {
     static_assert(storage_scalar<typename decltype(as_view(per_distance))::value_type>,
