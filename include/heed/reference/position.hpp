@@ -50,6 +50,7 @@ template <class Scalar>
 class rotated_product {
  public:
   rotated_product(position_description const& said, index dim) : said_(said), dim_(dim) {
+    detail::expect(!said.keys_turned, "reference: takes raw keys, not those that a cache has turned");
     detail::expect(rotated() <= dim, "reference: the frequencies rotate ", rotated(), " channels, dim is ", dim);
   }
 

@@ -72,6 +72,7 @@ class scorer {
       biases_.push(broadcast(b, {of.batch, of.heads_q, of.q_len, of.kv_len}, "reference", "bias"), "biases");
     if (said_.relative_bias) {
       auto const n = said_.relative_bias->extents[3];
+      detail::expect(n >= 1, "reference: relative_bias must hold at least one number, got none");
       table_ = broadcast(*said_.relative_bias, {1, 1, of.heads_q, n}, "reference", "relative_bias");
     }
     expect_per_head(said_.alibi_slopes, "alibi");
