@@ -44,7 +44,8 @@ inline constexpr rope_scheme rope_schemes[] = {
     {"ntk_old", [](index dim, index, double factor) { return angles::ntk_old(dim, {.factor = factor}); }},
     {"ntk_fixed", [](index dim, index, double factor) { return angles::ntk_fixed(dim, {.factor = factor}); }},
     {"ntk_mixed", [](index dim, index, double factor) { return angles::ntk_mixed(dim, {.factor = factor}); }},
-    {"yarn", [](index dim, index len, double factor) { return angles::yarn(dim, {.factor = factor, .train_len = len}); }},
+    {"yarn",
+     [](index dim, index len, double factor) { return angles::yarn(dim, {.factor = factor, .train_len = len}); }},
 };
 
 }  // namespace example

@@ -6,8 +6,7 @@
 #include <heed/core/executor.hpp>
 
 #include <filesystem>
-#include <numbers>
-#include <optional>
+#include <unistd.h>
 
 namespace {
 
@@ -171,7 +170,7 @@ TEST_CASE("logits are those of the formulas in double", "[reference]") {
   if (!model_is_here())
     return;
   llama2 const model(model_path);
-  auto const input = some_tokens(tokenizer(tokenizer_path, model.shape().vocabulary), 150);
+  auto const input = some_tokens(tokenizer(tokenizer_path, model.shape().vocabulary), 530);
   transformer llama = make_transformer(model);
   reals const expected = naive_logits(model, input);
   matrix const logits = llama.logits(llama.forward(input));
@@ -179,8 +178,7 @@ TEST_CASE("logits are those of the formulas in double", "[reference]") {
   CHECK((logits.cast<double>() - expected).cwiseAbs().maxCoeff() < 2e-4);
 }
 
-TEST_CASE("prefill, prefill in two parts and decode give the same logits, also beyond the training length",
-          "[identities]") {
+TEST_CASE("prefill and decode give the same logits also beyond the training length", "[identities]") {
   if (!model_is_here())
     return;
   llama2 const model(model_path);
@@ -199,9 +197,7 @@ TEST_CASE("prefill, prefill in two parts and decode give the same logits, also b
   }
 }
 
-TEST_CASE(
-    "at factor 1 every rope scheme is the standard one; beyond, none is; log-n acts past the training length only",
-    "[identities]") {
+TEST_CASE("at factor 1 every rope scheme is the standard one and at factor 4 none is", "[identities]") {
   if (!model_is_here())
     return;
   llama2 const model(model_path);
@@ -217,6 +213,15 @@ TEST_CASE(
     transformer stretched = make_transformer(model, s.name, 4);
     CHECK(difference(stretched.forward(input), expected) > 0.01);
   }
+}
+
+TEST_CASE("log-n acts beyond the training length only", "[identities]") {
+  if (!model_is_here())
+    return;
+  llama2 const model(model_path);
+  auto const input = some_tokens(tokenizer(tokenizer_path, model.shape().vocabulary), 520);
+  transformer standard = make_transformer(model);
+  matrix const expected = standard.forward(input);
   transformer sharpened = make_transformer(model, "standard", 1, true);
   matrix const beyond = sharpened.forward(input);
   CHECK(beyond.topRows(512) == expected.topRows(512));
@@ -228,6 +233,8 @@ TEST_CASE("text goes to tokens and back", "[contract]") {
     return;
   tokenizer const tokens(tokenizer_path, 512);
   CHECK(tokens.encode(" Once upon a time") == std::vector<int>{403, 407, 261, 378});
+  CHECK(tokens.encode(" Lily wanted to share the needle with her mom.") ==
+        std::vector<int>{317, 391, 266, 267, 262, 415, 412, 276, 265, 404, 266, 305, 335, 311, 357, 426});
   CHECK(tokens.encode("").empty());
   for (std::string const text : {" Lily said, \"I'm here!\"\n\n", " naïve café €5 \x01\xff\xfe", " <0x41>"}) {
     std::string back;
