@@ -3,9 +3,12 @@
 /// Everything heed offers.
 
 #include <heed/attention/attention.hpp>
+#include <heed/attention/scores.hpp>
 #include <heed/attention/state.hpp>
+#include <heed/cache/kv_cache.hpp>
 #include <heed/core/openmp.hpp>
 #include <heed/core/thread_pool.hpp>
+#include <heed/position/rerope.hpp>
 #include <heed/position/rotary.hpp>
 #include <heed/reference/attention.hpp>
 #include <heed/version.hpp>

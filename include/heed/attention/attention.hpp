@@ -126,7 +126,7 @@ void attention(Q&& q, K&& k, V&& v, Out&& out, Ms const&... ms) {
                 "heed: double goes with double only: out must be double exactly if q, k and v are");
   impl::read_modifiers<Ms...> const read(ms...);
   impl::with_problem(as_view(q), as_view(k), as_view(v), read, [&](auto& p, auto const& maps, auto rule, auto entropy) {
-    impl::fold_results(p, impl::tensor_operand(results));
+    impl::fold_results(p, impl::tensor_operand(results), "dim", p.dim_v, "v's");
     inline_executor here;
     impl::run_call<rule(), entropy()>(p, maps, impl::executor_of(read, here), impl::workspace_of(read));
   });

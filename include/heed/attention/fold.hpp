@@ -98,7 +98,7 @@ inline void check_count(char const* what, char const* of, number_list const& lis
 }
 
 /// Extents of positions and visibility.
-inline void check_positions(description const& d, index batch, index q_len, index kv_len) {
+inline void check_positions(description& d, index batch, index q_len, index kv_len) {
   constexpr index far = index{1} << 60;
   auto const check_offset = [&](index offset) {
     detail::expect(offset > -far && offset < far, "attention: offset must lie within ±2^60, got ", offset);
@@ -116,6 +116,8 @@ inline void check_positions(description const& d, index batch, index q_len, inde
     }
   }
   if (d.query_segments) {
+    for (auto* ids : {&d.query_segments, &d.key_segments})
+      if ((*ids)->extent(0) == 1 && batch != 1) **ids = {(*ids)->data(), {batch, (*ids)->extent(1)}, {0, (*ids)->stride(1)}};
     expect_extent("segments.q_ids", "batch", d.query_segments->extent(0), batch, "q's");
     expect_extent("segments.q_ids", "len", d.query_segments->extent(1), q_len, "q's");
     expect_extent("segments.k_ids", "batch", d.key_segments->extent(0), batch, "q's");
@@ -193,16 +195,16 @@ problem<T> fold_inputs(description const& d, operand const& q, operand const& k,
   p.k = k;
   p.v = v;
   p.said = d;
-  check_positions(d, p.batch, p.q_len, p.kv_len);
+  check_positions(p.said, p.batch, p.q_len, p.kv_len);
   check_heads(d, p.heads_q);
   check_position_code(d.position, p.dim);
   position_description const& code = d.position;
   p.position = {code.rule,  {code.theta, code.pairs, code.attention_factor, code.interleaved},
                 code.window, code.slope_inverse, code.group, code.keys_turned, code.near_keys, code.near_begin,
                 code.near_rows};
-  p.extra = fold_planes(d, {p.batch, p.heads_q, p.q_len, p.kv_len});
+  p.extra = fold_planes(p.said, {p.batch, p.heads_q, p.q_len, p.kv_len});
   bool const biased = !d.biases.empty() || d.relative_bias;
-  p.natural = biased || d.normalizer == normalizer_rule::squared_relu;
+  p.natural = biased || d.normalizer == normalizer_rule::squared_relu || d.normalizer == normalizer_rule::none;
   p.counts_rows = d.row_scale == row_scale_rule::log_n || d.row_scale == row_scale_rule::log_n_clamped ||
                   d.row_scale == row_scale_rule::scalable ||
                   (d.normalizer == normalizer_rule::squared_relu && d.divisor == divisor_rule::visible);
@@ -210,13 +212,13 @@ problem<T> fold_inputs(description const& d, operand const& q, operand const& k,
   return p;
 }
 
-/// The results: `out`, lse and entropy, none of which may overlap an input, each other, or themselves.
+/// The results: `out` with rows of `columns` numbers (its `last` dimension), lse and entropy, none of which may overlap an input, each other, or themselves.
 template <real T>
-void fold_results(problem<T>& p, operand const& out) {
+void fold_results(problem<T>& p, operand const& out, char const* last, index columns, char const* whose) {
   expect_extent("out", "batch", out.extents[0], p.batch, "q's");
   expect_extent("out", "heads", out.extents[1], p.heads_q, "q's");
   expect_extent("out", "len", out.extents[2], p.q_len, "q's");
-  expect_extent("out", "dim", out.extents[3], p.dim_v, "v's");
+  expect_extent("out", last, out.extents[3], columns, whose);
   check_result("out", out.data, out.extents, out.strides);
   p.out = {const_cast<std::byte*>(out.data), out.kind, out.strides};
   p.said.lse = fold_rows(p.said.lse, "lse", p.batch, p.heads_q, p.q_len);

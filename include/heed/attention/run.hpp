@@ -15,6 +15,7 @@ template <real T, class Maps, normalizer_rule Rule, bool Entropy>
 struct call_shape {
   using lanes_driver = pass<T, Maps, Rule, Entropy>;
   using rows_driver = few_rows_pass<T, Maps, Rule, Entropy>;
+  static constexpr bool has_few_rows = Rule != normalizer_rule::none;  // bare scores have one driver
 
   heed::path path = heed::path::nothing;
   pass_shape<T> lanes_shape;
@@ -27,12 +28,15 @@ struct call_shape {
   call_shape(problem<T> const& p, int concurrency) {
     if (p.batch == 0 || p.heads_q == 0 || p.q_len == 0) return;
     index const pairs = p.batch * p.heads_kv;
-    if (p.q_len * p.group() <= few_rows) {
-      path = heed::path::few_rows;
-      rows_shape = rows_driver::shape(p);
-      scratch = rows_shape.scratch;
-      tasks = pairs * rows_shape.splits;
-    } else {
+    if constexpr (has_few_rows) {
+      if (p.q_len * p.group() <= few_rows) {
+        path = heed::path::few_rows;
+        rows_shape = rows_driver::shape(p);
+        scratch = rows_shape.scratch;
+        tasks = pairs * rows_shape.splits;
+      }
+    }
+    if (path == heed::path::nothing) {
       path = heed::path::queries_in_lanes;
       lanes_shape = lanes_driver::shape(p);
       scratch = lanes_shape.scratch;
@@ -73,7 +77,8 @@ void run_few_rows(problem<T> const& p, Maps const& maps, Shape const& shape, Exe
 
 template <class Shape, real T, class Maps, class Executor>
 void run_tasks(problem<T> const& p, Maps const& maps, Shape const& shape, Executor& place, std::byte* memory) {
-  if (shape.path == heed::path::few_rows) return run_few_rows(p, maps, shape, place, memory);
+  if constexpr (Shape::has_few_rows)
+    if (shape.path == heed::path::few_rows) return run_few_rows(p, maps, shape, place, memory);
   // The last tasks of a causal call see the most keys: they go first, so that no worker ends alone.
   place.run(shape.tasks, [&](index task, int worker) {
     typename Shape::lanes_driver driver(p, maps, shape.lanes_shape,

@@ -31,7 +31,8 @@ enum class row_scale_rule {
   scalable        // s_h · ln n_i
 };
 
-enum class normalizer_rule { softmax, squared_relu, l2_softmax };
+/// `none`: the scores themselves are wanted.
+enum class normalizer_rule { softmax, squared_relu, l2_softmax, none };
 enum class divisor_rule { fixed, visible, row_sum };
 
 /// How distance turns into an angle (formulas B1, B4).

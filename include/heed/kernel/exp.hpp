@@ -79,12 +79,12 @@ inline xsimd::batch<T, Arch> exp(xsimd::batch<T, Arch> const& x) {
   constexpr T ln2_low = std::same_as<T, float> ? T(-2.12194440e-4) : T(1.90821492927058770002e-10);
   using table = impl::exp2_polynomial<T>;
   b const t = x * b(log2e);
-  b const y = heed::min(b(top - 1), heed::max(b(table::cut), t));
+  b const y = heed::min(b(top), heed::max(b(table::cut), t));
   b const shifted = y + b(table::magic);
   b const n = shifted - b(table::magic);
   b const f = fma(n, b(-ln2_low), fma(n, b(-ln2_high), x)) * b(log2e);
-  b power = impl::horner<T>(f) * exponent_from_low_bits(shifted);
-  power = heed::select(t > b(top - T(0.5)), b(std::numeric_limits<T>::infinity()), power);
+  b const over = heed::select(n == b(top), b(T(1)), b(T(0)));  // 2^top is no number: 2^(top−1) twice
+  b const power = impl::horner<T>(f) * exponent_from_low_bits(shifted - over) * (b(T(1)) + over);
   return heed::select(t < b(table::cut), b(T(0)), heed::select(x == x, power, x));
 }
 

@@ -3,6 +3,8 @@
 #include <heed/kernel/load.hpp>
 #include <heed/kernel/problem.hpp>
 
+#include <optional>
+
 namespace heed {
 HEED_ISA_BEGIN
 
@@ -25,10 +27,9 @@ class key_tiles {
     for (int far = 0; far < (p.position.has_far() ? 2 : 1); ++far)
       if (converts_keys(p, far != 0)) keys_[far].room = scratch.take<T>(most * padded(p.dim));
     if (!in_place<T>(p.v)) values_.room = scratch.take<T>(most * padded(p.dim_v));
-    if (p.position.rotates()) {
-      index const bytes = static_cast<index>(rotator<T>::scratch_bytes(p.position.turn.pairs));
-      for (auto& memory : turning_) memory = scratch.take<std::byte>(p.position.has_far() || &memory == turning_ ? bytes : 0);
-    }
+    for (int far = 0; far < (p.position.has_far() ? 2 : 1); ++far)
+      if (p.position.turns_keys(far != 0 ? position_code::far : position_code::near))
+        turning_[far] = scratch.take<std::byte>(static_cast<index>(rotator<T>::scratch_bytes(p.position.turn.pairs)));
   }
 
   /// Points at keys [block.begin, block.end) of one key head; nothing is converted yet.
@@ -49,7 +50,7 @@ class key_tiles {
     if (!converts_keys(*call_, far)) return user_rows(call_->k);
     if (!tile.ready) {
       convert(call_->k, call_->dim, tile);
-      if (call_->position.turns_keys(which)) turn(tile, which, turning_[far]);
+      if (call_->position.turns_keys(which)) turn(tile, which);
     }
     return {tile.room, padded(call_->dim)};
   }
@@ -98,12 +99,14 @@ class key_tiles {
     tile.ready = true;
   }
 
-  void turn(piece& tile, position_code::product which, std::byte* memory) {
-    rotator<T> turning(call_->position.key_rotation(), memory);
+  void turn(piece& tile, position_code::product which) {
+    bool const far = which != position_code::near;
+    std::optional<rotator<T>>& turning = rotators_[far];
+    if (!turning) turning.emplace(call_->position.key_rotation(), turning_[far]);
     index const ld = padded(call_->dim);
     for (index j = block_.begin; j < block_.end; ++j) {
-      turning.seek(call_->position.key_turn(which, j));
-      turning.rotate(tile.room + (j - block_.begin) * ld);
+      turning->seek(call_->position.key_turn(which, j));
+      turning->rotate(tile.room + (j - block_.begin) * ld);
     }
   }
 
@@ -112,6 +115,7 @@ class key_tiles {
   key_range block_;
   piece keys_[2], values_;
   std::byte* turning_[2] = {};
+  std::optional<rotator<T>> rotators_[2];
   int finite_ = -1;
 };
 

@@ -47,16 +47,22 @@ HEED_ALWAYS_INLINE inline S rescaled_entropy_sum(S u, S l, S from, S to, S r) {
 template <real T>
 void merge_states(T& m, T& l, T& u, T* acc, T other_m, T other_l, T other_u, T const* other_acc, std::ptrdiff_t n,
                   T unit, bool running = true, bool sum_of_squares = false) {
-  T a = T(1), b = T(1);
+  bool const other_is_less = !running || !(m < other_m);
+  T r = T(1);
   if (running) {
-    T const top = heed::max(m, other_m);
-    a = rescale_factor<T>(m, top, unit);
-    b = rescale_factor<T>(other_m, top, unit);
-    u = rescaled_entropy_sum<T>(u, l, m, top, a) + rescaled_entropy_sum<T>(other_u, other_l, other_m, top, b);
+    // Only the state with the lesser maximum is rescaled.
+    T const top = other_is_less ? m : other_m, less = other_is_less ? other_m : m;
+    r = rescale_factor<T>(less, top, unit);
+    u = other_is_less ? u + rescaled_entropy_sum<T>(other_u, other_l, less, top, r)
+                      : other_u + rescaled_entropy_sum<T>(u, l, less, top, r);
     m = top;
   }
-  l = sum_of_squares ? l * a * a + other_l * b * b : l * a + other_l * b;
-  for (std::ptrdiff_t c = 0; c < n; ++c) acc[c] = acc[c] * a + other_acc[c] * b;
+  // One form for both roles: a compiler that contracts x·a + y·b would round the two products differently.
+  auto const join = [=](T mine, T other, T factor) {
+    return other_is_less ? fma(other, factor, mine) : fma(mine, factor, other);
+  };
+  l = join(l, other_l, sum_of_squares ? r * r : r);
+  for (std::ptrdiff_t c = 0; c < n; ++c) acc[c] = join(acc[c], other_acc[c], r);
 }
 
 /// The entropy of a finished row, ln l − u/l in nats (`to_nats`: 1, or ln 2 where u counts log2 e-fold scores); never

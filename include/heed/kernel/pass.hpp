@@ -83,6 +83,15 @@ class pass {
     return s;
   }
 
+  /// The cut with one block of one head a task, in the order of rows.
+  static pass_shape<T> one_block_shape(problem<T> const& p) {
+    pass_shape<T> s;
+    s.head_sets = p.group();
+    s.super_blocks = (p.q_len + width - 1) / width;
+    s.scratch = pass_scratch<T>::bytes(p, 1);
+    return s;
+  }
+
   pass(problem<T> const& p, Maps const& maps, pass_shape<T> const& shape, arena scratch)
       : call_(p), maps_(maps), shape_(shape), own_(scratch, p, shape.blocks) {}
 
@@ -96,6 +105,8 @@ class pass {
     index const first = part * shape_.blocks * width;
     index const blocks = std::min(shape_.blocks, (order.size() - first + width - 1) / width);
     for (index i = 0; i < blocks; ++i) own_.packer.pack(own_.blocks[i], order, batch_, first + i * width, band_);
+    if constexpr (Rule == normalizer_rule::none)
+      for (index i = 0; i < blocks; ++i) own_.writer.hide_scores(own_.blocks[i]);
     index const first_row = own_.blocks[0].first_row(), last_row = own_.blocks[blocks - 1].last_row();
     for (block_walk walk(band_, first_row, last_row, key_block); !walk.done(); walk.advance()) {
       key_range const block{walk.begin(), std::min(walk.begin() + key_block, band_.kv_len)};
@@ -105,11 +116,13 @@ class pass {
       own_.tiles.open(batch_, key_head_, keys);
       for (index i = 0; i < blocks; ++i) tile(own_.blocks[i], keys);
     }
-    for (index i = 0; i < blocks; ++i) own_.writer.template write<Rule>(own_.blocks[i], band_);
+    if constexpr (Rule != normalizer_rule::none)
+      for (index i = 0; i < blocks; ++i) own_.writer.template write<Rule>(own_.blocks[i], band_);
   }
 
  private:
   static constexpr int most_segments = 2 * register_tile<T>::vectors;
+
   /// One query block against one key block.
   void tile(query_block<T>& block, key_range keys) {
     bool mixed = false;
@@ -119,6 +132,14 @@ class pass {
     std::fill_n(own_.maximum, width, -std::numeric_limits<T>::infinity());
     for (int i = 0; i < parts; ++i) score(block, parts_[i], has_maximum<Rule> && !modifies ? own_.maximum : nullptr);
     if (modifies) modify_parts(block, parts, mixed);
+    if constexpr (Rule == normalizer_rule::none)
+      for (int i = 0; i < parts; ++i) own_.writer.write_scores(block, own_.s, parts_[i], block_begin_);
+    else
+      normalise(block, parts, mixed);
+  }
+
+  /// From scores to weights to values.
+  void normalise(query_block<T>& block, int parts, bool mixed) {
     renew_maximum(block);
     for (int i = 0; i < parts; ++i) weigh(block, parts_[i]);
     bool const guarded = (mixed || Maps::hide_keys || call_.additive()) && !own_.tiles.values_finite();

@@ -128,10 +128,10 @@ struct problem {
   /// n_i, where somebody asks for it.
   index visible_keys(band const& b, index at_batch, index head, index row) const {
     if (!extra.lower_counts && user_mask == nullptr) return b.count(row);
-    auto const position = static_cast<double>(b.position(row));
+    auto const p = static_cast<double>(b.position(row));
     return count_visible(extra, b, at_batch, head, row, [&](index key) {
       auto const j = static_cast<double>(key);
-      return user_mask == nullptr || user_mask(maps, site<double>(position, j, position - j, at_batch, head));
+      return user_mask == nullptr || user_mask(maps, site<double>(p, j, p - j, at_batch, head));
     });
   }
 

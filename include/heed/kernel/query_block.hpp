@@ -3,6 +3,8 @@
 #include <heed/kernel/modify.hpp>
 #include <heed/kernel/products.hpp>
 
+#include <optional>
+
 namespace heed {
 HEED_ISA_BEGIN
 
@@ -65,7 +67,7 @@ class query_packer {
       turning_ = scratch.take<std::byte>(static_cast<index>(rotator<T>::scratch_bytes(p.position.turn.pairs)));
   }
 
-  void pack(query_block<T>& to, lane_order const& order, index batch, index first, band const& b) const {
+  void pack(query_block<T>& to, lane_order const& order, index batch, index first, band const& b) {
     constexpr index width = block_lanes<T>;
     to.batch = batch;
     to.count = std::min(width, order.size() - first);
@@ -91,7 +93,7 @@ class query_packer {
   index padded() const { return round_up<index>(call_->dim, lanes<T>); }
 
   void pack_vector(query_block<T>& to, int vector, position_code::product which, bool one_head, band const& b,
-                   T const* factor) const {
+                   T const* factor) {
     index const lane = vector * lanes<T>, count = std::min<index>(lanes<T>, to.count - lane);
     operand const& q = call_->q;
     T const* rows = rows_;
@@ -108,17 +110,18 @@ class query_packer {
     pack_lanes(rows, ld, count, call_->dim, factor + lane, to.q[which] + lane, index{block_lanes<T>});
   }
 
-  void turn(query_block<T> const& to, index lane, index count, position_code::product which, band const& b) const {
-    rotator<T> turning(call_->position.turn, turning_);
+  void turn(query_block<T> const& to, index lane, index count, position_code::product which, band const& b) {
+    if (!rotator_) rotator_.emplace(call_->position.turn, turning_);
     for (index i = 0; i < count; ++i) {
-      turning.seek(call_->position.query_position(which, b.position(to.row[lane + i])));
-      turning.rotate(rows_ + i * padded());
+      rotator_->seek(call_->position.query_position(which, b.position(to.row[lane + i])));
+      rotator_->rotate(rows_ + i * padded());
     }
   }
 
   problem<T> const* call_ = nullptr;
   T* rows_ = nullptr;
   std::byte* turning_ = nullptr;
+  std::optional<rotator<T>> rotator_;
 };
 
 /// Takes finished rows out of a block: divided, gated, transposed back, rounded into the storage of `out`.
@@ -130,6 +133,7 @@ class row_writer {
   row_writer(arena& scratch, problem<T> const& p) : call_(&p) {
     rows_ = scratch.take<T>(lanes<T> * padded());
     if (p.said.gate) gate_ = scratch.take<T>(padded());
+    if (p.said.normalizer == normalizer_rule::none) scores_ = scratch.take<T>(lanes<T> * key_block);
   }
 
   template <normalizer_rule Rule>
@@ -155,6 +159,30 @@ class row_writer {
     }
   }
 
+  /// Scores of a tile, `[key][lane]`, to where they belong in `out` [batch, heads_q, q_len, kv_len].
+  void write_scores(query_block<T> const& from, T const* s, segment const& part, index first_key) const {
+    constexpr index width = block_lanes<T>;
+    alignas(64) T ones[static_cast<std::size_t>(lanes<T>)];
+    std::fill_n(ones, lanes<T>, T(1));
+    index const n = part.end - part.begin;
+    for (int v = part.first; v < part.first + part.count; ++v) {
+      index const lane = v * lanes<T>, count = std::min<index>(lanes<T>, from.count - lane);
+      unpack_lanes(s + part.begin * width + lane, width, n, ones, scores_, key_block, count);
+      for (index i = 0; i < count; ++i)
+        store_row(scores_ + i * key_block, n, cell(from, lane + i, first_key + part.begin), call_->out.kind,
+                  call_->out.strides[3]);
+    }
+  }
+
+  /// −inf over all keys of the block's rows, before the visible ones are written.
+  void hide_scores(query_block<T> const& from) const {
+    std::fill_n(scores_, key_block, -std::numeric_limits<T>::infinity());
+    for (index i = 0; i < from.count; ++i)
+      for (index j = 0; j < call_->kv_len; j += key_block)
+        store_row(scores_, std::min(key_block, call_->kv_len - j), cell(from, i, j), call_->out.kind,
+                  call_->out.strides[3]);
+  }
+
   /// Gates and stores one row that is already divided, and its extra outputs. `row` is scratch and may be changed.
   void finish(index batch, index head, index i, row_result const& r, T* row) const {
     index const n = call_->dim_v;
@@ -172,9 +200,15 @@ class row_writer {
  private:
   index padded() const { return round_up<index>(call_->dim_v, lanes<T>); }
 
+  std::byte* cell(query_block<T> const& from, index lane, index key) const {
+    return call_->out.row(from.batch, from.head[lane], from.row[lane]) +
+           key * call_->out.strides[3] * size_of(call_->out.kind);
+  }
+
   problem<T> const* call_ = nullptr;
   T* rows_ = nullptr;
   T* gate_ = nullptr;
+  T* scores_ = nullptr;
 };
 
 HEED_ISA_END

@@ -11,7 +11,7 @@ HEED_ISA_BEGIN
 
 /// What a normaliser asks of the pass: softmax and l2_softmax walk with a running maximum, squared_relu needs none.
 template <normalizer_rule Rule>
-inline constexpr bool has_maximum = Rule != normalizer_rule::squared_relu;
+inline constexpr bool has_maximum = Rule == normalizer_rule::softmax || Rule == normalizer_rule::l2_softmax;
 
 /// One batch of weights from one batch of scores.
 /// @tparam Scaled whether scores are in natural units and still need log2 e
