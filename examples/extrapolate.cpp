@@ -113,7 +113,7 @@ class range_means {
   std::vector<double> sums_, counts_;
 };
 
-/// −ln p of every token of a window but the first, given those before it, filed under the position it is foretold from.
+/// −ln p of every token of a window but the first, given those before it, filed under the position that foretells it.
 void read_window(transformer& llama, std::span<int const> window, range_means& nll) {
   constexpr Eigen::Index block = 256;  // rows of logits at a time: a large vocabulary makes them long
   matrix const hidden = llama.forward(window);

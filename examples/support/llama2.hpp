@@ -12,7 +12,7 @@
 
 /// Reads a model in the "legacy" float32 format of llama2.c.
 ///
-///     int32: dim, hidden, layers, heads_q, heads_kv, ±vocabulary, train_len    (vocabulary < 0: an output matrix of its own)
+///     int32: dim, hidden, layers, heads_q, heads_kv, vocabulary, train_len  (vocabulary < 0: with an output matrix)
 ///     float: embedding, the layers' tensors one kind after the other, final norm, two unused tables, [output]
 
 namespace example {
