@@ -95,7 +95,8 @@ class pass {
   pass(problem<T> const& p, Maps const& maps, pass_shape<T> const& shape, arena scratch)
       : call_(p), maps_(maps), shape_(shape), own_(scratch, p, shape.blocks) {}
 
-  void run(index task) {
+  /// One task: up to `blocks` query blocks over all the keys they see.
+  HEED_NOINLINE void run(index task) {
     index const part = task % shape_.super_blocks, set = task / shape_.super_blocks % shape_.head_sets;
     index const pair = task / (shape_.super_blocks * shape_.head_sets);
     batch_ = pair / call_.heads_kv;
