@@ -17,7 +17,8 @@
 ///
 /// Rules that hold here whatever the xsimd version:
 /// - `max(a, b)` and `min(a, b)` return b where either is NaN (the x86 rule): `max(bound, x)` keeps a NaN x;
-/// - `fma(a, b, c)` is one instruction wherever the machine has it.
+/// - `fma(a, b, c)` is one instruction wherever the machine has it;
+/// - `not_equal(a, b)` holds where either is NaN, as for numbers; xsimd's `!=` does not under AVX and AVX-512.
 
 namespace heed {
 HEED_ISA_BEGIN
@@ -141,6 +142,10 @@ template <real T, class Arch>
 HEED_ALWAYS_INLINE inline xsimd::batch<T, Arch> select(xsimd::batch_bool<T, Arch> const& condition,
                                                        xsimd::batch<T, Arch> const& a, xsimd::batch<T, Arch> const& b) {
   return xsimd::select(condition, a, b);
+}
+template <real T>
+HEED_ALWAYS_INLINE inline batch_mask<T> not_equal(batch<T> const& a, batch<T> const& b) {
+  return !(a == b);
 }
 template <real T, class Arch>
 HEED_ALWAYS_INLINE inline xsimd::batch<T, Arch> abs(xsimd::batch<T, Arch> const& a) {

@@ -117,7 +117,7 @@ HEED_NOINLINE bool all_finite(T const* p, index ld, index rows, index n) {
     index c = 0;
     for (; c + w <= n; c += w) sum = fma(load(row + c), zero, sum);
     if (c < n) sum = fma(load_first(row + c, n - c), zero, sum);
-    if (heed::any<T>(sum != zero)) return false;
+    if (heed::any<T>(not_equal<T>(sum, zero))) return false;
   }
   return true;
 }

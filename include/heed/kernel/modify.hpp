@@ -74,7 +74,7 @@ HEED_ALWAYS_INLINE inline batch<T> modified(Maps const& maps, batch<T> s, site<b
   if constexpr (Band || Planes || Maps::hide_keys) {
     batch_mask<T> seen = key == key;
     if constexpr (Band) seen = ((key >= lo) & (key < hi)) | (key < prefix);
-    if constexpr (Planes) seen = seen & (plane_of != hidden);
+    if constexpr (Planes) seen = seen & not_equal<T>(plane_of, hidden);
     seen = maps.visible(seen, at);
     s = heed::select(seen, s, hidden);
     bits = mask_bits<T>(seen);
