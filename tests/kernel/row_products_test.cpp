@@ -1,0 +1,161 @@
+#include <heed/kernel/row_products.hpp>
+
+#include "core/guard_pages.hpp"
+#include "support/catch.hpp"
+#include "support/random.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <vector>
+
+namespace heed::test {
+namespace {
+
+template <class T>
+void fill_random(T* p, index n, generator& random) {
+  for (index i = 0; i < n; ++i)
+    p[i] = static_cast<T>(random.normal());
+}
+
+template <class T>
+bool close(T got, double expected, double size, index terms) {
+  return std::fabs(static_cast<double>(got) - expected) <=
+         static_cast<double>(std::numeric_limits<T>::epsilon()) * (static_cast<double>(terms) + 2) * size;
+}
+
+#if defined(HEED_SMALL_SWEEP)
+constexpr index key_counts[] = {0, 1, 5, 13};
+constexpr index dims[] = {1, 8, 17};
+#else
+constexpr index key_counts[] = {0, 1, 2, 3, 4, 5, 7, 8, 9, 12, 13, 15, 19};
+constexpr index dims[] = {1, 2, 3, 7, 8, 15, 16, 17, 33, 40, 64, 111, 128};
+#endif
+
+TEMPLATE_TEST_CASE("row_scores are q · k, and read no key beyond its channels", "[contract]", float, double) {
+  using T = TestType;
+  guard_pages const pages;
+  generator random(1);
+  INFO(random);
+  for (index rows = 1; rows <= 9; ++rows)
+    for (index n : key_counts)
+      for (index dim : dims) {
+        if (4096 < n * (dim + 3) * static_cast<index>(sizeof(T)))
+          continue;
+        index const ldk = dim + (n % 2 == 0 ? 3 : 0), ldq = round_up<index>(dim, lanes<T>), lds = n + 3 + rows;
+        T* const k = pages.back<T>(std::max<index>(0, (n - 1) * ldk + (n > 0 ? dim : 0)));
+        fill_random(k, std::max<index>(0, (n - 1) * ldk + (n > 0 ? dim : 0)), random);
+        std::vector<T> q(static_cast<std::size_t>(rows * ldq)), s(static_cast<std::size_t>(rows * lds), T(-777));
+        for (index r = 0; r < rows; ++r)
+          fill_random(q.data() + r * ldq, dim, random);
+        row_scores(k, ldk, n, q.data(), ldq, rows, dim, s.data(), lds);
+        int wrong = 0;
+        for (index r = 0; r < rows; ++r) {
+          for (index j = 0; j < n; ++j) {
+            double sum = 0, size = 0;
+            for (index c = 0; c < dim; ++c) {
+              double const product = static_cast<double>(k[j * ldk + c]) * static_cast<double>(q[static_cast<std::size_t>(r * ldq + c)]);
+              sum += product;
+              size += std::fabs(product);
+            }
+            wrong += !close(s[static_cast<std::size_t>(r * lds + j)], sum, size, dim);
+          }
+          for (index j = n + 3; j < lds; ++j)  // room for 3 more keys, and no further
+            wrong += s[static_cast<std::size_t>(r * lds + j)] != T(-777);
+        }
+        CAPTURE(rows, n, dim);
+        REQUIRE(wrong == 0);
+      }
+}
+
+template <class T>
+struct row_case {
+  index n, dim_v, rows, ldv, ldw, ldacc;
+  std::vector<T> v, w, acc, rescale;
+
+  row_case(index n_keys, index channels, index n_rows, generator& random)
+      : n(n_keys), dim_v(channels), rows(n_rows), ldv(channels + 2), ldw(n_keys + 5),
+        ldacc(round_up<index>(channels, lanes<T>)), v(static_cast<std::size_t>(n * ldv)),
+        w(static_cast<std::size_t>(rows * ldw)), acc(static_cast<std::size_t>((rows + 1) * ldacc)),
+        rescale(static_cast<std::size_t>(rows)) {
+    for (auto* each : {&v, &w, &acc, &rescale})
+      fill_random(each->data(), static_cast<index>(each->size()), random);
+    for (index j = 0; j < n; ++j)  // the gap between rows
+      v[static_cast<std::size_t>(j * ldv + dim_v)] = std::numeric_limits<T>::quiet_NaN();
+  }
+
+  bool good(std::vector<T> const& got, index row, std::uint64_t visible) const {
+    for (index c = 0; c < dim_v; ++c) {
+      auto const at = static_cast<std::size_t>(row * ldacc + c);
+      double sum = static_cast<double>(acc[at]) * static_cast<double>(rescale[static_cast<std::size_t>(row)]), size = std::fabs(sum);
+      for (index j = 0; j < n; ++j) {
+        if ((visible >> j & 1U) == 0)
+          continue;
+        double const product = static_cast<double>(w[static_cast<std::size_t>(row * ldw + j)]) * static_cast<double>(v[static_cast<std::size_t>(j * ldv + c)]);
+        sum += product;
+        size += std::fabs(product);
+      }
+      if (!close(got[at], sum, size, n + 1))
+        return false;
+    }
+    return true;
+  }
+};
+
+TEMPLATE_TEST_CASE("row_values are w · v beside the rescaled sums, and guarded ones the same bits", "[contract]", float,
+                   double) {
+  using T = TestType;
+  generator random(2);
+  INFO(random);
+  for (index rows = 1; rows <= 9; ++rows)
+    for (index n : {0, 1, 2, 5, 33, 64})
+      for (index dim_v : dims) {
+        row_case<T> const x(n, dim_v, rows, random);
+        auto acc = x.acc, guarded = x.acc;
+        row_values(x.v.data(), x.ldv, n, x.w.data(), x.ldw, rows, dim_v, acc.data(), x.ldacc, x.rescale.data());
+        CAPTURE(rows, n, dim_v);
+        for (index r = 0; r < rows; ++r) {
+          REQUIRE(x.good(acc, r, ~std::uint64_t{0}));
+          guarded_row_values(x.v.data(), x.ldv, n, x.w.data() + r * x.ldw, ~std::uint64_t{0}, dim_v,
+                             guarded.data() + r * x.ldacc, x.rescale[static_cast<std::size_t>(r)]);
+          REQUIRE(std::equal(guarded.begin() + r * x.ldacc, guarded.begin() + r * x.ldacc + dim_v,
+                             acc.begin() + r * x.ldacc));
+        }
+        REQUIRE(std::equal(acc.end() - x.ldacc, acc.end(), x.acc.end() - x.ldacc));  // the row behind the last
+      }
+}
+
+TEMPLATE_TEST_CASE("guarded_row_values lets no hidden value through, and every visible one", "[contract][edges]", float,
+                   double) {
+  using T = TestType;
+  generator random(3);
+  row_case<T> x(64, 17, 1, random);
+  std::uint64_t visible = 0x8f0f00ff12345679U;
+  for (index j = 0; j < 64; ++j)
+    if ((visible >> j & 1U) == 0) {
+      x.w[static_cast<std::size_t>(j)] = T(0);
+      x.v[static_cast<std::size_t>(j * x.ldv + j % 17)] = std::numeric_limits<T>::quiet_NaN();
+    }
+  auto acc = x.acc;
+  guarded_row_values(x.v.data(), x.ldv, 64, x.w.data(), visible, 17, acc.data(), x.rescale[0]);
+  CHECK(x.good(acc, 0, visible));
+  x.v[static_cast<std::size_t>(63 * x.ldv + 4)] = std::numeric_limits<T>::infinity();  // bit 63 is set
+  acc = x.acc;
+  guarded_row_values(x.v.data(), x.ldv, 64, x.w.data(), visible, 17, acc.data(), x.rescale[0]);
+  CHECK(std::isinf(acc[4]));
+  CHECK(std::isfinite(acc[5]));
+}
+
+TEST_CASE("row_groups covers the rows once", "[contract]") {
+  for (index rows = 0; rows < 20; ++rows) {
+    index next = 0;
+    impl::row_groups(rows, [&](auto count, index first) {
+      REQUIRE(first == next);
+      next += count;
+    });
+    REQUIRE(next == rows);
+  }
+}
+
+}  // namespace
+}  // namespace heed::test
