@@ -57,8 +57,7 @@ void check_result(std::string_view what, std::byte const* data, std::array<index
     steps[count++] = {std::abs(strides[r]), extents[r]};
   }
   detail::expect(data != nullptr, "attention: ", what, ".data must not be null");
-  for (std::size_t i = 1; i < count; ++i)
-    for (std::size_t j = i; j > 0 && steps[j] < steps[j - 1]; --j) std::swap(steps[j], steps[j - 1]);
+  detail::sort_few(steps.data(), count);
   index below = 1;
   for (std::size_t i = 0; i < count; ++i) {
     detail::expect(steps[i].first >= below, "attention: ", what, " must not overlap itself: stride ", steps[i].first,
@@ -149,8 +148,7 @@ inline void check_position_code(position_description const& p, index dim) {
 inline planes fold_planes(description const& d, index_array<4> const& pairs) {
   planes all;
   short_list<operand, 8> biases = d.biases;
-  std::sort(biases.items.begin(), biases.items.begin() + static_cast<std::ptrdiff_t>(biases.count),
-            [](operand const& a, operand const& b) { return a.data < b.data; });
+  detail::sort_few(biases.items.data(), biases.count, [](operand const& a, operand const& b) { return a.data < b.data; });
   for (operand const& b : biases)
     all.add({plane::source::bias, broadcast(b, pairs, "attention", "bias"), {}, {}, 0});
   if (d.relative_bias) {
@@ -258,8 +256,7 @@ auto fold_maps(std::tuple<Ms const&...> const& all) {
     std::size_t n = 0;
     for (std::size_t i = 0; i < sizeof...(Ms); ++i)
       if (wanted[i]) picked[n++] = i;
-    for (std::size_t i = 1; i < n; ++i)
-      for (std::size_t j = i; j > 0 && names[picked[j]] < names[picked[j - 1]]; --j) std::swap(picked[j], picked[j - 1]);
+    detail::sort_few(picked.data(), n, [&](std::size_t a, std::size_t b) { return names[a] < names[b]; });
     return picked;
   }();
   return [&]<std::size_t... I>(std::index_sequence<I...>) {

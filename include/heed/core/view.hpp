@@ -5,7 +5,9 @@
 
 #include <array>
 #include <cstddef>
+#include <functional>
 #include <limits>
+#include <utility>
 
 namespace heed {
 
@@ -19,6 +21,13 @@ template <int Rank>
 using index_array = std::array<index, static_cast<std::size_t>(Rank)>;
 
 namespace detail {
+
+/// Sorts a handful of things in place. (std::sort warns falsely, at every user's, about arrays this short.)
+template <class T, class Less = std::less<>>
+constexpr void sort_few(T* items, std::size_t count, Less less = {}) {
+  for (std::size_t i = 1; i < count; ++i)
+    for (std::size_t j = i; j > 0 && less(items[j], items[j - 1]); --j) std::swap(items[j], items[j - 1]);
+}
 
 template <int Rank>
 HEED_ALWAYS_INLINE constexpr index_array<Rank> row_major_strides(index_array<Rank> const& extents) {

@@ -160,7 +160,7 @@ class pass {
       edges[count++] = of[v].begin;
       edges[count++] = of[v].end;
     }
-    std::sort(edges, edges + count);
+    detail::sort_few(edges, static_cast<std::size_t>(count));
     int parts = 0;
     for (int e = 0; e + 1 < count; ++e) {
       if (edges[e] == edges[e + 1]) continue;

@@ -90,7 +90,7 @@ bool elements_are_distinct(view<T, Rank> const& v) {
   std::array<std::pair<index, index>, static_cast<std::size_t>(Rank)> steps;
   for (int r = 0; r < Rank; ++r)
     steps[static_cast<std::size_t>(r)] = {v.stride(r) < 0 ? -v.stride(r) : v.stride(r), v.extent(r)};
-  std::sort(steps.begin(), steps.end());
+  sort_few(steps.data(), steps.size());
   index reach = 0;
   for (auto const& [step, extent] : steps) {
     if (extent <= 1)

@@ -97,6 +97,7 @@ weight_row<Scalar> normalized(score_row<Scalar> const& row, description const& s
     return reference::squared_relu_row(row, said);
   case normalizer_rule::l2_softmax:
     return reference::l2_softmax_row(row);
+  case normalizer_rule::none:
   case normalizer_rule::softmax:
     break;
   }
