@@ -118,7 +118,7 @@ class number_list {
   explicit number_list(Eigen::PlainObjectBase<Derived> const& vector)
       : number_list(std::span<typename Derived::Scalar const>(vector.data(), static_cast<std::size_t>(vector.size()))) {}
 
-  explicit operator bool() const { return data_ != nullptr; }
+  explicit operator bool() const { return whole_ != nullptr; }  // an empty list is one, too
   index size() const { return size_; }
   index whole(index i) const { return whole_(data_, i); }
   double real(index i) const { return real_(data_, i); }
