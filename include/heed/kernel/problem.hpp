@@ -174,6 +174,7 @@ row_result finish_row(problem<T> const& p, index head, T m, T l, T u, index n) {
     r.factor = divisor == 0 ? 0 : 1 / divisor;
     return r;
   }
+  r.empty = l == T(0);  // of keys: a sink does not fill a row
   T share = T(1);
   if (p.said.sink_logits) {
     T const sink = static_cast<T>(p.said.sink_logits.real(head) / p.to_nats());
@@ -184,7 +185,6 @@ row_result finish_row(problem<T> const& p, index head, T m, T l, T u, index n) {
     l = l * share + weight;
     m = top;
   }
-  r.empty = l == T(0);
   r.factor = r.empty                                 ? 0
              : Rule == normalizer_rule::l2_softmax ? 1 / std::sqrt(static_cast<double>(l))
                                                     : static_cast<double>(share) / static_cast<double>(l);
