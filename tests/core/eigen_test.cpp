@@ -41,15 +41,14 @@ static_assert(std::is_same_v<view_of<Eigen::Ref<column_major const>&>, view<floa
 static_assert(std::is_same_v<view_of<Eigen::Matrix<Eigen::half, 4, 8>&>, view<Eigen::half, 2>>);
 static_assert(std::is_same_v<view_of<Eigen::Matrix<Eigen::bfloat16, 4, 8> const&>, view<Eigen::bfloat16 const, 2>>);
 
-TEMPLATE_TEST_CASE("Matrices of either order, and what refers to them, are viewed in place", "[contract]",
-                   column_major, row_major) {
+TEMPLATE_TEST_CASE("Matrices of either order, and what refers to them, are viewed in place", "[contract]", column_major,
+                   row_major) {
   TestType m(7, 9);
   TestType const& constant = m;
   CHECK(same_place(as_view(m), m));
   CHECK(same_place(as_view(constant), m));
   CHECK(as_view(m).data() == m.data());
-  CHECK(as_view(m).strides() ==
-        (TestType::IsRowMajor ? index_array<2>{9, 1} : index_array<2>{1, 7}));
+  CHECK(as_view(m).strides() == (TestType::IsRowMajor ? index_array<2>{9, 1} : index_array<2>{1, 7}));
 
   auto block = m.block(2, 1, 3, 5);
   CHECK(same_place(as_view(block), block));

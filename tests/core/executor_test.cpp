@@ -26,8 +26,7 @@ struct witness {
   std::vector<std::atomic<int>> calls, busy;
   std::atomic<int> wrong_worker{0}, overlaps{0};
 
-  witness(index tasks, int workers)
-      : calls(static_cast<std::size_t>(tasks)), busy(static_cast<std::size_t>(workers)) {}
+  witness(index tasks, int workers) : calls(static_cast<std::size_t>(tasks)), busy(static_cast<std::size_t>(workers)) {}
 
   template <class F>
   void in_task(index task, int worker, F const& inside) {

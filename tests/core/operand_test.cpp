@@ -75,12 +75,9 @@ TEST_CASE("Extents of 1 are stretched", "[contract]") {
 TEST_CASE("What cannot be stretched is refused by name", "[errors]") {
   float memory[120] = {};
   operand const o = make_operand(view<float, 4>(memory, {2, 3, 4, 5}));
-  CHECK_THROWS_WITH(broadcast(o, {3, 3, 4, 5}, "attention", "mask"),
-                    "attention: mask must have 1 or 3 batch, got 2");
-  CHECK_THROWS_WITH(broadcast(o, {2, 8, 4, 5}, "attention", "mask"),
-                    "attention: mask must have 1 or 8 heads, got 3");
-  CHECK_THROWS_WITH(broadcast(o, {2, 3, 1, 5}, "attention", "bias"),
-                    "attention: bias must have 1 or 1 rows, got 4");
+  CHECK_THROWS_WITH(broadcast(o, {3, 3, 4, 5}, "attention", "mask"), "attention: mask must have 1 or 3 batch, got 2");
+  CHECK_THROWS_WITH(broadcast(o, {2, 8, 4, 5}, "attention", "mask"), "attention: mask must have 1 or 8 heads, got 3");
+  CHECK_THROWS_WITH(broadcast(o, {2, 3, 1, 5}, "attention", "bias"), "attention: bias must have 1 or 1 rows, got 4");
   CHECK_THROWS_WITH(broadcast(o, {2, 3, 4, 6}, "scores", "gate"), "scores: gate must have 1 or 6 columns, got 5");
   operand const empty = make_operand(view<float, 2>(memory, {4, 0}));
   CHECK_THROWS_WITH(broadcast(empty, {1, 1, 4, 5}, "attention", "mask"),

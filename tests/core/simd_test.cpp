@@ -96,7 +96,7 @@ TEMPLATE_TEST_CASE("not_equal holds for NaN, as for numbers", "[contract]", floa
   T const special[] = {nan<T>, T(0), -T(0), T(1), infinity<T>, -infinity<T>};
   for (T a : special)
     for (T b : special)
-      CHECK(mask_bits<T>(not_equal<T>(batch<T>(a), batch<T>(b))) == (a != b ? (std::uint64_t{1} << lanes<T>) - 1 : 0));
+      CHECK(mask_bits<T>(not_equal<T>(batch<T>(a), batch<T>(b))) == (a != b ? (std::uint64_t{1} << lanes<T>)-1 : 0));
 }
 
 TEMPLATE_TEST_CASE("fma, abs and select act lane by lane, as on one number", "[contract]", float, double) {

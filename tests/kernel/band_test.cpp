@@ -12,7 +12,8 @@ namespace {
 bool should_see(band const& b, index row, index key) {
   if (key < 0 || key >= b.kv_len)
     return false;
-  auto const distance = static_cast<long double>(b.offset) + static_cast<long double>(row) - static_cast<long double>(key);
+  auto const distance =
+      static_cast<long double>(b.offset) + static_cast<long double>(row) - static_cast<long double>(key);
   if (b.causal && distance < 0)
     return false;
   bool const in_window = (b.left == unbounded || distance <= static_cast<long double>(b.left)) &&

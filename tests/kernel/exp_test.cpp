@@ -99,7 +99,10 @@ TEST_CASE("exp2_weight of floats, densely", "[sweep]") { check_weights_of_floats
 TEST_CASE("exp2_weight of doubles is within 2 ulp, the same for a number and a batch", "[contract]") {
   generator random(1);
   index different = 0;
-  auto const next = [&] { return random.chance(0.5) ? -random.uniform(0, 1022) : -std::ldexp(random.uniform(0, 1), static_cast<int>(random.whole(-60, 4))); };
+  auto const next = [&] {
+    return random.chance(0.5) ? -random.uniform(0, 1022)
+                              : -std::ldexp(random.uniform(0, 1), static_cast<int>(random.whole(-60, 4)));
+  };
   auto const worst = worst_over<double>(200000, next, weigh, [](long double x) { return std::exp2(x); });
   CAPTURE(worst.at, worst.error);
   CHECK(worst.error <= 2);
@@ -182,17 +185,19 @@ auto const exp_of = [](auto x) { return heed::exp(x); };
 auto const log_of = [](auto x) { return heed::log(x); };
 auto const tanh_of = [](auto x) { return heed::tanh(x); };
 
-TEMPLATE_TEST_CASE("exp is accurate until it overflows, and 0 where it would be subnormal", "[contract]", float, double) {
+TEMPLATE_TEST_CASE("exp is accurate until it overflows, and 0 where it would be subnormal", "[contract]", float,
+                   double) {
   using T = TestType;
   generator random(2);
   T const top = std::log(std::numeric_limits<T>::max()), bottom = std::log(std::numeric_limits<T>::min());
   auto const exact = [](wider<T> x) { return std::exp(x); };
   auto const over = [&](T low, T high) {
     return worst_over<T>(
-        100000, [&] { return static_cast<T>(random.uniform(static_cast<double>(low), static_cast<double>(high))); }, exp_of,
-        exact);
+        100000, [&] { return static_cast<T>(random.uniform(static_cast<double>(low), static_cast<double>(high))); },
+        exp_of, exact);
   };
-  for (auto const& worst : {over(T(-1), T(1)), over(bottom * T(0.9999), top * T(0.9999)), over(top - 1, top - T(1e-3))}) {
+  for (auto const& worst :
+       {over(T(-1), T(1)), over(bottom * T(0.9999), top * T(0.9999)), over(top - 1, top - T(1e-3))}) {
     CAPTURE(worst.at, worst.error);
     CHECK(worst.error <= 3);
   }
@@ -246,7 +251,9 @@ TEMPLATE_TEST_CASE("log is accurate, and knows its special numbers", "[contract]
   using T = TestType;
   generator random(4);
   constexpr int most = std::numeric_limits<T>::max_exponent - 2;
-  auto const next = [&] { return static_cast<T>(std::ldexp(random.uniform(0.5, 1), static_cast<int>(random.whole(3 - most, most)))); };
+  auto const next = [&] {
+    return static_cast<T>(std::ldexp(random.uniform(0.5, 1), static_cast<int>(random.whole(3 - most, most))));
+  };
   auto const worst = worst_over<T>(100000, next, log_of, [](wider<T> x) { return std::log(x); });
   CAPTURE(worst.at, worst.error);
   CHECK(worst.error <= 4);

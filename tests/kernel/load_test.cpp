@@ -35,8 +35,8 @@ TEMPLATE_TEST_CASE("Rows of any storage and strides are widened exactly, and wri
   for (index rows : row_counts)
     for (index n : channel_counts) {
       // row-major, with gaps, column-major, both strides large, backwards, and one row repeated
-      index_array<2> const layouts[] = {{n, 1}, {n + 3, 1}, {1, rows + 2}, {2, 2 * rows + 1}, {3 * n, 3}, {-n, 1},
-                                        {n, -1}, {0, 1}};
+      index_array<2> const layouts[] = {{n, 1},     {n + 3, 1}, {1, rows + 2}, {2, 2 * rows + 1},
+                                        {3 * n, 3}, {-n, 1},    {n, -1},       {0, 1}};
       for (auto const& strides : layouts) {
         bool const repeats = strides[0] == 0 && rows > 1;
         guarded<TestType, 2> from({rows, n}, strides), back({rows, n}, repeats ? index_array<2>{n, 1} : strides);
@@ -66,8 +66,15 @@ TEMPLATE_TEST_CASE("Rows of any storage and strides are widened exactly, and wri
 
 TEMPLATE_TEST_CASE("store_row rounds to nearest even, keeps NaN, overflows to infinity", "[contract][edges]",
                    Eigen::half, Eigen::bfloat16) {
-  float const x[] = {1.0F + 0x1p-11F, 1.0F + 3 * 0x1p-11F, 1.0F + 0x1p-8F, 1.0F + 3 * 0x1p-8F, 3.4e38F,
-                     -3.4e38F, std::numeric_limits<float>::infinity(), std::numeric_limits<float>::quiet_NaN(), -0.0F};
+  float const x[] = {1.0F + 0x1p-11F,
+                     1.0F + 3 * 0x1p-11F,
+                     1.0F + 0x1p-8F,
+                     1.0F + 3 * 0x1p-8F,
+                     3.4e38F,
+                     -3.4e38F,
+                     std::numeric_limits<float>::infinity(),
+                     std::numeric_limits<float>::quiet_NaN(),
+                     -0.0F};
   constexpr index n = std::size(x);
   TestType y[n + 1];
   y[n] = TestType(5);
@@ -120,7 +127,8 @@ TEMPLATE_TEST_CASE("pack_lanes turns rows into lanes, and unpack_lanes back", "[
         int wrong = 0;
         for (index c = 0; c < n; ++c)
           for (index i = 0; i < w; ++i)
-            wrong += packed.view()(c, i) != (i < count ? rows.view()(i, c) * factor[static_cast<std::size_t>(i)] : T(0));
+            wrong +=
+                packed.view()(c, i) != (i < count ? rows.view()(i, c) * factor[static_cast<std::size_t>(i)] : T(0));
         unpack_lanes(packed.view().data(), width, n, inverse, back.view().data(), n + 1, count);
         for (index i = 0; i < count; ++i)
           for (index c = 0; c < n; ++c)
@@ -132,8 +140,8 @@ TEMPLATE_TEST_CASE("pack_lanes turns rows into lanes, and unpack_lanes back", "[
       }
 }
 
-TEMPLATE_TEST_CASE("all_finite finds a single number that is not, and looks at nothing else", "[contract][edges]", float,
-                   double) {
+TEMPLATE_TEST_CASE("all_finite finds a single number that is not, and looks at nothing else", "[contract][edges]",
+                   float, double) {
   using T = TestType;
   T const nan = std::numeric_limits<T>::quiet_NaN(), infinity = std::numeric_limits<T>::infinity();
   for (index n : channel_counts)
@@ -142,7 +150,8 @@ TEMPLATE_TEST_CASE("all_finite finds a single number that is not, and looks at n
       std::vector<T> x(static_cast<std::size_t>(rows * ld), nan);  // the gaps stay NaN
       for (index r = 0; r < rows; ++r)
         for (index c = 0; c < n; ++c)
-          x[static_cast<std::size_t>(r * ld + c)] = c % 2 == 0 ? std::numeric_limits<T>::max() : std::numeric_limits<T>::lowest();
+          x[static_cast<std::size_t>(r * ld + c)] =
+              c % 2 == 0 ? std::numeric_limits<T>::max() : std::numeric_limits<T>::lowest();
       REQUIRE(all_finite(x.data(), ld, rows, n));
       REQUIRE(all_finite(x.data(), ld, 0, n));
       for (index r = 0; r < rows; ++r)

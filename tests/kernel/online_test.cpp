@@ -34,7 +34,8 @@ state<T> merged(state<T> a, state<T> const& b, T unit, bool running = true, bool
 
 /// The state by its definition, in long double.
 template <class T>
-state<T> defined(std::vector<T> const& scores, std::vector<std::array<T, channels>> const& values, bool squares = false) {
+state<T> defined(std::vector<T> const& scores, std::vector<std::array<T, channels>> const& values,
+                 bool squares = false) {
   state<T> result;
   for (T s : scores)
     result.m = std::max(result.m, s);
@@ -42,7 +43,8 @@ state<T> defined(std::vector<T> const& scores, std::vector<std::array<T, channel
   for (std::size_t j = 0; j < scores.size(); ++j) {
     if (scores[j] == -infinity<T>)
       continue;
-    long double const over = static_cast<long double>(scores[j]) - static_cast<long double>(result.m), w = std::exp(over);
+    long double const over = static_cast<long double>(scores[j]) - static_cast<long double>(result.m),
+                      w = std::exp(over);
     l += squares ? w * w : w;
     u += w * over;
     for (std::size_t c = 0; c < channels; ++c)
@@ -145,7 +147,8 @@ TEMPLATE_TEST_CASE("Merging is associative to rounding", "[contract]", float, do
   generator random(4);
   INFO(random);
   for (int round = 0; round < 300; ++round) {
-    state<T> const a = piece<T>(random, random.whole(0, 4), 4).made(), b = piece<T>(random, random.whole(0, 4), 4).made(),
+    state<T> const a = piece<T>(random, random.whole(0, 4), 4).made(),
+                   b = piece<T>(random, random.whole(0, 4), 4).made(),
                    c = piece<T>(random, random.whole(0, 4), 4).made();
     REQUIRE(close(merged(merged(a, b, log2_e<T>), c, log2_e<T>), merged(a, merged(b, c, log2_e<T>), log2_e<T>),
                   tolerance<T>));

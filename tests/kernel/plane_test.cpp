@@ -89,8 +89,8 @@ plane segment_plane(tensor<std::int32_t, 2> const& query_ids, tensor<std::int32_
   return p;
 }
 
-TEMPLATE_TEST_CASE("Segments see their own ids; a negative id sees nothing, not even its own", "[contract][edges]", float,
-                   double) {
+TEMPLATE_TEST_CASE("Segments see their own ids; a negative id sees nothing, not even its own", "[contract][edges]",
+                   float, double) {
   generator random(3);
   tensor<std::int32_t, 2> query_ids({batches, q_len}), key_ids({batches, kv_len});
   fill(query_ids.view(), [&] { return random.whole(-1, 2); });
@@ -109,7 +109,8 @@ TEMPLATE_TEST_CASE("Segments see their own ids; a negative id sees nothing, not 
   CHECK(wrong == 0);
 }
 
-TEMPLATE_TEST_CASE("A relative bias is looked up by distance, clamped at both ends", "[contract][edges]", float, double) {
+TEMPLATE_TEST_CASE("A relative bias is looked up by distance, clamped at both ends", "[contract][edges]", float,
+                   double) {
   using T = TestType;
   generator random(4);
   constexpr index entries = 9;
@@ -118,8 +119,9 @@ TEMPLATE_TEST_CASE("A relative bias is looked up by distance, clamped at both en
     for (bool by_head : {true, false}) {
       plane p;
       p.from = plane::source::relative;
-      p.values = broadcast(make_operand(view<T const, 3>(by_head ? table.data() : one.data(), {by_head ? heads : 1, 1, entries})),
-                           {1, heads, 1, entries}, "test", "table");
+      p.values = broadcast(
+          make_operand(view<T const, 3>(by_head ? table.data() : one.data(), {by_head ? heads : 1, 1, entries})),
+          {1, heads, 1, entries}, "test", "table");
       std::swap(p.values.extents[1], p.values.extents[2]);  // [1, 1, heads, entries]
       std::swap(p.values.strides[1], p.values.strides[2]);
       p.first = first;
@@ -139,12 +141,13 @@ TEMPLATE_TEST_CASE("A relative bias is looked up by distance, clamped at both en
     }
 }
 
-TEMPLATE_TEST_CASE("Planes are summed; minus infinity of any hides, whatever the others hold", "[contract][edges]", float,
-                   double) {
+TEMPLATE_TEST_CASE("Planes are summed; minus infinity of any hides, whatever the others hold", "[contract][edges]",
+                   float, double) {
   using T = TestType;
   constexpr index n = 7;
   T const infinity = std::numeric_limits<T>::infinity(), nan = std::numeric_limits<T>::quiet_NaN();
-  T const first[n] = {1, 2, -infinity, infinity, nan, -infinity, 3}, second[n] = {10, 20, 30, -infinity, -infinity, infinity, nan};
+  T const first[n] = {1, 2, -infinity, infinity, nan, -infinity, 3},
+          second[n] = {10, 20, 30, -infinity, -infinity, infinity, nan};
   bool const mask[n] = {true, false, true, true, true, true, true};
   plane a, b, m;
   a.values = make_operand(view<T const, 1>(first, {n}));
@@ -189,7 +192,8 @@ TEST_CASE("count_visible counts what band, masks, segments and a user's rule lea
     for_each_row([&](index batch, index head, index row) {
       index expected = 0;
       for (index j = 0; j < kv_len; ++j)
-        expected += b.sees(row, j) && mask(batch, head, row, j) && query_ids(batch, row) == key_ids(batch, j) && j % 11 != 0;
+        expected +=
+            b.sees(row, j) && mask(batch, head, row, j) && query_ids(batch, row) == key_ids(batch, j) && j % 11 != 0;
       REQUIRE(count_visible(all, b, batch, head, row, [](index j) { return j % 11 != 0; }) == expected);
     });
 }

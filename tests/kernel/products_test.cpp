@@ -59,7 +59,8 @@ constexpr index counts[] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 11, 12, 13, 17, 19, 95
 constexpr index dims[] = {1, 2, 3, 5, 8, 13, 17, 40, 64, 111};
 #endif
 
-TEMPLATE_TEST_CASE("scores are q · k for every number of keys, channels and lane vectors", "[contract]", float, double) {
+TEMPLATE_TEST_CASE("scores are q · k for every number of keys, channels and lane vectors", "[contract]", float,
+                   double) {
   using T = TestType;
   constexpr index width = block_lanes<T>;
   generator random(1);
@@ -146,7 +147,8 @@ TEMPLATE_TEST_CASE("values are w · v beside the rescaled sums", "[contract]", f
         values(vectors, x.v.data(), x.ld, n, x.w.data(), dim_v, o.data(), x.rescale.data());
         CAPTURE(vectors, n, dim_v);
         REQUIRE(x.wrong(o, vectors, all, 0) == 0);
-        guarded_values(vectors, x.v.data(), x.ld, n, x.w.data(), all.data(), 0, dim_v, guarded.data(), x.rescale.data());
+        guarded_values(vectors, x.v.data(), x.ld, n, x.w.data(), all.data(), 0, dim_v, guarded.data(),
+                       x.rescale.data());
         REQUIRE(guarded == o);  // bit for bit: the same sums in the same order
       }
 }
@@ -158,7 +160,7 @@ TEMPLATE_TEST_CASE("guarded_values lets no hidden value through", "[contract][ed
   INFO(random);
   for (int vectors = 1; vectors <= register_tile<T>::vectors; ++vectors)
     for (int first_lane : {0, lanes<T>}) {
-      if (first_lane + vectors * lanes<T> > width)
+      if (first_lane + vectors * lanes < T >> width)
         continue;
       for (index n : {1, 7, 96}) {
         value_case<T> x(n, 11, 14, random);

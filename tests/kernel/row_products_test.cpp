@@ -54,7 +54,8 @@ TEMPLATE_TEST_CASE("row_scores are q · k, and read no key beyond its channels",
           for (index j = 0; j < n; ++j) {
             double sum = 0, size = 0;
             for (index c = 0; c < dim; ++c) {
-              double const product = static_cast<double>(k[j * ldk + c]) * static_cast<double>(q[static_cast<std::size_t>(r * ldq + c)]);
+              double const product =
+                  static_cast<double>(k[j * ldk + c]) * static_cast<double>(q[static_cast<std::size_t>(r * ldq + c)]);
               sum += product;
               size += std::fabs(product);
             }
@@ -87,11 +88,13 @@ struct row_case {
   bool good(std::vector<T> const& got, index row, std::uint64_t visible) const {
     for (index c = 0; c < dim_v; ++c) {
       auto const at = static_cast<std::size_t>(row * ldacc + c);
-      double sum = static_cast<double>(acc[at]) * static_cast<double>(rescale[static_cast<std::size_t>(row)]), size = std::fabs(sum);
+      double sum = static_cast<double>(acc[at]) * static_cast<double>(rescale[static_cast<std::size_t>(row)]),
+             size = std::fabs(sum);
       for (index j = 0; j < n; ++j) {
         if ((visible >> j & 1U) == 0)
           continue;
-        double const product = static_cast<double>(w[static_cast<std::size_t>(row * ldw + j)]) * static_cast<double>(v[static_cast<std::size_t>(j * ldv + c)]);
+        double const product = static_cast<double>(w[static_cast<std::size_t>(row * ldw + j)]) *
+                               static_cast<double>(v[static_cast<std::size_t>(j * ldv + c)]);
         sum += product;
         size += std::fabs(product);
       }

@@ -75,7 +75,8 @@ void check_tile(index n, generator& random) {
     entropy[at] = static_cast<T>(random.uniform(-2, 0));
   }
   auto weights = s, new_sum = sum, new_entropy = entropy;
-  impl::weigh_tile<Rule, Scaled, Entropy, Vectors>(weights.data(), n, maximum.data(), new_sum.data(), new_entropy.data());
+  impl::weigh_tile<Rule, Scaled, Entropy, Vectors>(weights.data(), n, maximum.data(), new_sum.data(),
+                                                   new_entropy.data());
   int wrong = 0;
   double const tolerance = 64 * static_cast<double>(std::numeric_limits<T>::epsilon());
   for (index lane = 0; lane < width; ++lane) {
@@ -99,7 +100,8 @@ void check_tile(index n, generator& random) {
       spread += got == 0 ? 0 : got * over;
     }
     auto const near = [&](T got, double expected) {
-      return std::fabs(static_cast<double>(got) - expected) <= tolerance * (1 + std::fabs(expected)) * static_cast<double>(n + 1);
+      return std::fabs(static_cast<double>(got) - expected) <=
+             tolerance * (1 + std::fabs(expected)) * static_cast<double>(n + 1);
     };
     wrong += used ? !near(new_sum[at], total) : new_sum[at] != sum[at];
     wrong += used && Entropy ? !near(new_entropy[at], spread) : new_entropy[at] != entropy[at];
