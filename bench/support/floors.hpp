@@ -47,8 +47,8 @@ struct openblas_products {
 template <class Products>
 void composed_attention(shape const& call, visible sees, heed::view<float const, 3> q, heed::view<float const, 3> k,
                         heed::view<float const, 3> v, heed::view<float, 3> out, std::vector<float>& scratch) {
-  // Of 64, 128 and 256, see the brief table in `heed_bench_attention --benchmark_filter=floor_block`.
-  heed::index const most = 128, dim = call.dim;
+  // The best of 64, 128 and 256 for both libraries on the machine of the README's numbers; others cost 2–40 % more.
+  heed::index const most = call.q_len <= 128 && sees != visible::full ? 64 : 128, dim = call.dim;
   float const scale = 1 / std::sqrt(static_cast<float>(dim));
   scratch.resize(static_cast<std::size_t>(most * call.kv_len));
   for (heed::index h = 0; h < call.heads_q; ++h) {
