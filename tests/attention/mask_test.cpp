@@ -10,21 +10,19 @@
 namespace heed::test {
 namespace {
 
-/// A long shape (queries in lanes, several blocks of queries and keys) and a short one (few rows).
-void check_both(request const& r, std::string const& what) {
-  example<float> lanes({2, 4, 2, 70, 131, 16, 24}, 1);
-  check_call(lanes, r, what + ", queries in lanes");
-  example<double> wide({2, 4, 2, 70, 131, 16, 24}, 1);
-  check_call(wide, r, what + ", queries in lanes, double");
+/// A long shape (queries in lanes, several blocks of queries and keys), and a short one (few rows).
+void check_lanes(request const& r, std::string const& what) {
+  example<float> in({2, 4, 2, 70, 131, 16, 24}, 1);
+  check_call(in, r, what + ", queries in lanes");
 }
 void check_few(request const& r, std::string const& what) {
-  example<float> few({2, 4, 2, 3, 131, 16, 24}, 2);
-  check_call(few, r, what + ", few rows");
-  example<double> wide({2, 4, 2, 3, 131, 16, 24}, 2);
+  example<float> in({2, 4, 2, 3, 131, 16, 24}, 2);
+  check_call(in, r, what + ", few rows");
+  example<double> wide({2, 2, 2, 3, 131, 16, 8}, 2);
   check_call(wide, r, what + ", few rows, double");
 }
 void check_everywhere(request const& r, std::string const& what) {
-  check_both(r, what);
+  check_lanes(r, what);
   check_few(r, what);
 }
 
@@ -40,19 +38,21 @@ TEST_CASE("causal, offset and lengths agree with the reference", "[reference][co
   check_everywhere(request(causal{}, lengths{lens}), "causal, lengths");
   check_everywhere(request(causal{}, lengths{none}), "causal, lengths with a 0");
   check_everywhere(request(causal{}, lengths{lens}, offset{0}), "causal, lengths, offset 0");
+  example<double> wide({2, 4, 2, 35, 131, 16, 24}, 1);
+  check_call(wide, request(causal{}, lengths{none}), "queries in lanes, double");
   std::vector<int> const starts{-5, 33};
   check_everywhere(request(causal{}, offset{starts}), "offset per batch");
   check_everywhere(request(causal{}, lengths{none}, offset{starts}), "offset and lengths per batch");
 }
 
 TEST_CASE("window and sink_tokens agree with the reference", "[reference][contract]") {
-  for (index left : {index{0}, index{1}, index{15}, index{16}, index{40}, index{95}, index{96}, index{1000}, unbounded - 1, unbounded})
-    for (index right : {index{0}, index{7}, unbounded - 1, unbounded}) {
+  for (index left : {index{0}, index{1}, index{16}, index{40}, index{96}, unbounded - 1, unbounded})
+    for (index right : {index{0}, index{7}, unbounded}) {
       check_everywhere(request(window{left, right}), "window");
       check_everywhere(request(causal{}, window{left, right}, sink_tokens{4}), "causal, window, sinks");
     }
-  for (index sinks : {0, 1, 5, 64, 100, 131, 500})
-    for (index p : {-100, -20, 0, 30, 61, 200}) {
+  for (index sinks : {0, 5, 64, 131})
+    for (index p : {-100, -20, 61, 200}) {
       std::string const what = "sinks " + std::to_string(sinks) + ", offset " + std::to_string(p);
       check_everywhere(request(window{9, 3}, sink_tokens{sinks}, offset{p}), "window, " + what);
       check_everywhere(request(causal{}, window{9, 0}, sink_tokens{sinks}, offset{p}), "causal, window, " + what);
@@ -66,7 +66,7 @@ TEST_CASE("segments and masks agree with the reference", "[reference][contract]"
     tensor<std::int32_t, 2> q_ids({2, q_len}), k_ids({2, 131});
     fill(q_ids.view(), [&] { return static_cast<double>(random.whole(-1, 2)); });
     fill(k_ids.view(), [&] { return static_cast<double>(random.whole(-1, 2)); });
-    auto const check_here = [&](request const& r, std::string const& what) { q_len == 70 ? check_both(r, what) : check_few(r, what); };
+    auto const check_here = [&](request const& r, std::string const& what) { q_len == 70 ? check_lanes(r, what) : check_few(r, what); };
     check_here(request(segments{q_ids, k_ids}), "segments");
     check_here(request(segments{q_ids, k_ids}, causal{}), "segments, causal");
     for (index_array<4> const& e : {index_array<4>{2, 4, q_len, 131}, {1, 1, q_len, 131}, {2, 1, 1, 131}, {1, 4, q_len, 1}, {1, 1, 1, 1}}) {

@@ -1,0 +1,104 @@
+#include "support/catch.hpp"
+
+#include <heed/attention/attention.hpp>
+#include <heed/reference/attention.hpp>
+
+#include "support/compare.hpp"
+#include "support/random.hpp"
+
+// float, half and bfloat16, each in each place; accuracy against the naive composition.
+
+namespace heed::test {
+namespace {
+
+template <class Q, class K, class V, class Out>
+void check_mix(char const* name, index q_len) {
+  INFO(name << ", q_len " << q_len);
+  generator random(91);
+  auto const q = normal_tensor<Q, 4>({1, 4, q_len, 40}, random);
+  auto const k = normal_tensor<K, 4>({1, 2, 133, 40}, random);
+  auto const v = normal_tensor<V, 4>({1, 2, 133, 24}, random);
+  tensor<Out, 4> out({1, 4, q_len, 24});
+  tensor<double, 4> expected(out.extents());
+  attention(q, k, v, out, causal{});
+  reference::attention(q, k, v, expected, causal{});
+  auto const result = accuracy_of(out, expected, v, reference::scores(q, k, causal{}));
+  INFO(result.message());
+  CHECK(result.within_bound());
+}
+
+template <class T>
+void check_naive(index q_len, index kv_len, index dim, bool triangle) {
+  generator random(92);
+  auto const q = normal_tensor<T, 4>({1, 2, q_len, dim}, random);
+  auto const k = normal_tensor<T, 4>({1, 1, kv_len, dim}, random);
+  auto const v = normal_tensor<T, 4>({1, 1, kv_len, dim}, random);
+  using wide = std::conditional_t<std::same_as<T, double>, long double, double>;
+  tensor<T, 4> out({1, 2, q_len, dim});
+  tensor<double, 4> expected(out.extents());
+  window const all{unbounded, triangle ? 0 : unbounded};
+  attention(q, k, v, out, all);
+  reference::attention<wide>(q, k, v, expected, all);
+  auto const scores = reference::scores<wide>(q, k, all);
+  auto const naive = naive_composition<T>(q.view(), k.view(), v.view(), scores);
+  auto const result = accuracy_of(out, expected, v, scores, naive);
+  INFO("q_len " << q_len << ", kv_len " << kv_len << ", dim " << dim << ", " << result.message());
+  CHECK(result.within_bound());
+  CHECK(result.within_naive());
+}
+
+}  // namespace
+
+TEST_CASE("Storage types mix freely, each in each place", "[reference][contract]") {
+  using half = Eigen::half;
+  using brain = Eigen::bfloat16;
+  for (index q_len : {2, 19, 70}) {
+    check_mix<half, float, float, float>("half q", q_len);
+    check_mix<float, half, float, float>("half k", q_len);
+    check_mix<float, float, half, float>("half v", q_len);
+    check_mix<float, float, float, half>("half out", q_len);
+    check_mix<brain, float, float, float>("bfloat16 q", q_len);
+    check_mix<float, brain, float, float>("bfloat16 k", q_len);
+    check_mix<float, float, brain, float>("bfloat16 v", q_len);
+    check_mix<float, float, float, brain>("bfloat16 out", q_len);
+    check_mix<half, brain, half, brain>("all mixed", q_len);
+    check_mix<double, double, double, double>("double", q_len);
+  }
+}
+
+TEST_CASE("Errors are at most twice the naive composition's", "[reference][contract]") {
+  for (index q_len : {1, 70})
+    for (index kv_len : {70, 513})
+      for (index dim : {16, 64})
+        for (bool triangle : {false, true}) {
+          check_naive<float>(q_len, kv_len, dim, triangle);
+          check_naive<double>(q_len, kv_len, dim, triangle);
+          check_naive<Eigen::half>(q_len, kv_len, dim, triangle);
+          check_naive<Eigen::bfloat16>(q_len, kv_len, dim, triangle);
+        }
+}
+
+TEST_CASE("Stores round to nearest even, overflow to infinity, and keep NaN", "[edges][contract]") {
+  for (index q_len : {1, 20}) {
+    tensor<float, 2> q({q_len, 4}), k({1, 4}), v({1, 5});
+    float const values[] = {2049.0f, 2051.0f, 70000.0f, -1e30f, std::numeric_limits<float>::quiet_NaN()};
+    std::copy_n(values, 5, v.data());
+    tensor<Eigen::half, 2> out({q_len, 5});
+    attention(q, k, v, out);
+    auto const last = [&](index c) { return static_cast<float>(out(q_len - 1, c)); };
+    CHECK(last(0) == 2048);
+    CHECK(last(1) == 2052);
+    CHECK(last(2) == std::numeric_limits<float>::infinity());
+    CHECK(last(3) == -std::numeric_limits<float>::infinity());
+    CHECK(std::isnan(last(4)));
+    tensor<Eigen::bfloat16, 2> brain({q_len, 5});
+    v(0, 0) = 257, v(0, 1) = 259, v(0, 2) = 3.4e38f;
+    attention(q, k, v, brain);
+    CHECK(static_cast<float>(brain(0, 0)) == 256);
+    CHECK(static_cast<float>(brain(0, 1)) == 260);
+    CHECK(static_cast<float>(brain(0, 2)) == std::numeric_limits<float>::infinity());
+    CHECK(std::isnan(static_cast<float>(brain(q_len - 1, 4))));
+  }
+}
+
+}  // namespace heed::test
