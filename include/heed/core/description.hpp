@@ -79,6 +79,9 @@ struct description {
   double row_scale_base = 0;
   double row_scale_minimum = 1;
   number_list row_scale_heads;
+  // A call whose keys stand for many (vq): row scales count by this band instead of the call's own. Per batch.
+  number_list counted_offsets;  // position of query 0
+  number_list counted_keys;     // keys that exist
   std::optional<double> softcap;
   short_list<operand, 8> biases;
   bool alibi = false;

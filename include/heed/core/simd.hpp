@@ -391,6 +391,35 @@ HEED_ALWAYS_INLINE inline batch<float> load_widened(Eigen::bfloat16 const* p) {
 HEED_ALWAYS_INLINE inline batch<float> load_widened(float const* p) { return load(p); }
 HEED_ALWAYS_INLINE inline batch<double> load_widened(double const* p) { return load(p); }
 
+/// The reverse: lanes<float> numbers rounded to nearest even, NaN kept, overflow to infinity.
+HEED_ALWAYS_INLINE inline void store_narrowed(Eigen::half* p, batch<float> const& x) {
+#if defined(__AVX512F__)
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_cvtps_ph(x.data, _MM_FROUND_TO_NEAREST_INT));
+#elif defined(__AVX__) && defined(__F16C__)
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm256_cvtps_ph(x.data, _MM_FROUND_TO_NEAREST_INT));
+#else
+  alignas(64) float wide[static_cast<std::size_t>(lanes<float>)];
+  store(wide, x);
+  for (int i = 0; i < lanes<float>; ++i) p[i] = round_to<Eigen::half>(wide[i]);
+#endif
+}
+HEED_ALWAYS_INLINE inline void store_narrowed(Eigen::bfloat16* p, batch<float> const& x) {
+#if defined(__AVX512F__)
+  __m512i const bits = _mm512_castps_si512(x.data), high = _mm512_srli_epi32(bits, 16);
+  __m512i const odd = _mm512_and_si512(high, _mm512_set1_epi32(1));
+  __m512i const rounded = _mm512_srli_epi32(_mm512_add_epi32(bits, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff))), 16);
+  __mmask16 const nan = _mm512_cmp_ps_mask(x.data, x.data, _CMP_UNORD_Q);
+  __m512i const result = _mm512_mask_or_epi32(rounded, nan, high, _mm512_set1_epi32(0x40));
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_cvtepi32_epi16(result));
+#else
+  alignas(64) float wide[static_cast<std::size_t>(lanes<float>)];
+  store(wide, x);
+  for (int i = 0; i < lanes<float>; ++i) p[i] = round_to<Eigen::bfloat16>(wide[i]);
+#endif
+}
+HEED_ALWAYS_INLINE inline void store_narrowed(float* p, batch<float> const& x) { store(p, x); }
+HEED_ALWAYS_INLINE inline void store_narrowed(double* p, batch<double> const& x) { store(p, x); }
+
 // --- unrolling -----------------------------------------------------------------------------------------------------
 
 /// Calls f(constant 0), …, f(constant N−1) in a row. Explicit, because arrays of batches stay in registers at -O2 only

@@ -164,10 +164,11 @@ class few_rows_pass {
   }
 
   void pack() {
+    band const counted = call_.counted(band_, batch_);
     for (index r = 0; r < shape_.rows; ++r) {
       index const i = query_of(r), head = head_of(r), position = band_.position(i);
-      keys_[r] = call_.counts_rows ? call_.visible_keys(band_, batch_, head, i) : 0;
-      auto const factor = static_cast<T>(call_.row_factor(head, position, keys_[r]) *
+      keys_[r] = call_.counts_rows ? call_.visible_keys(counted, batch_, head, i) : 0;
+      auto const factor = static_cast<T>(call_.row_factor(head, counted.position(i), keys_[r]) *
                                          (call_.natural ? 1.0 : 1.4426950408889634074));
       for (int which = 0; which < (call_.position.has_far() ? 3 : 1); ++which) {
         T* const row = own_.q[which] + r * own_.ldq;

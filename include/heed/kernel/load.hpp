@@ -31,7 +31,11 @@ void widen_block(From const* p, index row_stride, index stride, index rows, inde
 
 template <class To, real T>
 void narrow_row(T const* from, index n, To* p, index stride) {
-  for (index c = 0; c < n; ++c) p[c * stride] = round_to<To>(from[c]);
+  index c = 0;
+  if constexpr (requires { store_narrowed(p, load(from)); })
+    if (stride == 1)
+      for (; c + lanes<T> <= n; c += lanes<T>) store_narrowed(p + c, load(from + c));
+  for (; c < n; ++c) p[c * stride] = round_to<To>(from[c]);
 }
 
 }  // namespace impl

@@ -125,6 +125,16 @@ struct problem {
     return r;
   }
 
+  /// What row scales go by: the call's own band, unless its keys stand for many.
+  band counted(band b, index at_batch) const {
+    if (!said.counted_keys) return b;
+    b.offset = said.counted_offsets.whole(at_batch);
+    b.kv_len = said.counted_keys.whole(at_batch);
+    b.left = unbounded;
+    b.prefix_keys = 0;
+    return b;
+  }
+
   /// n_i, where somebody asks for it.
   index visible_keys(band const& b, index at_batch, index head, index row) const {
     if (!extra.lower_counts && user_mask == nullptr) return b.count(row);
@@ -188,8 +198,8 @@ row_result finish_row(problem<T> const& p, index head, T m, T l, T u, index n) {
   r.factor = r.empty                                 ? 0
              : Rule == normalizer_rule::l2_softmax ? 1 / std::sqrt(static_cast<double>(l))
                                                     : static_cast<double>(share) / static_cast<double>(l);
-  r.lse = static_cast<double>(m) * p.to_nats() + std::log(static_cast<double>(l));
-  r.entropy = static_cast<double>(finished_entropy<T>(l, u, static_cast<T>(p.to_nats())));
+  if (p.said.lse) r.lse = static_cast<double>(m) * p.to_nats() + std::log(static_cast<double>(l));
+  if (p.said.entropy) r.entropy = static_cast<double>(finished_entropy<T>(l, u, static_cast<T>(p.to_nats())));
   return r;
 }
 

@@ -16,8 +16,8 @@ struct lane_order {
   index rows = 0;        // rows of a head
 
   index size() const { return rows * heads; }
-  index row(index at) const { return at / heads; }
-  index head(index at) const { return first_head + at % heads; }
+  index row(index at) const { return heads == 1 ? at : at / heads; }
+  index head(index at) const { return heads == 1 ? first_head : first_head + at % heads; }
 };
 
 /// Up to `block_lanes` queries in lanes, with everything they carry through the pass.
@@ -73,12 +73,16 @@ class query_packer {
     to.count = std::min(width, order.size() - first);
     to.vectors = static_cast<int>((to.count + lanes<T> - 1) / lanes<T>);
     alignas(64) T factor[static_cast<std::size_t>(width)];
+    band const counted = call_->counted(b, batch);
+    double const to_unit = call_->natural ? 1.0 : 1.4426950408889634074;
+    bool const one_factor = call_->said.row_scale == row_scale_rule::none;
+    std::fill_n(factor, width, one_factor ? static_cast<T>(call_->row_factor(0, 0, 0) * to_unit) : T(0));
     for (index i = 0; i < width; ++i) {
       index const at = first + std::min(i, to.count - 1);
       index const row = to.row[i] = order.row(at), head = to.head[i] = order.head(at);
-      to.keys[i] = call_->counts_rows && i < to.count ? call_->visible_keys(b, batch, head, row) : 0;
-      factor[i] = static_cast<T>(call_->row_factor(head, b.position(row), to.keys[i]) *
-                                 (call_->natural ? 1.0 : 1.4426950408889634074));
+      to.keys[i] = call_->counts_rows && i < to.count ? call_->visible_keys(counted, batch, head, row) : 0;
+      if (!one_factor)
+        factor[i] = static_cast<T>(call_->row_factor(head, counted.position(row), to.keys[i]) * to_unit);
     }
     std::fill_n(to.m, width, -std::numeric_limits<T>::infinity());
     std::fill_n(to.l, width, T(0));
@@ -153,6 +157,12 @@ class row_writer {
         results[i] = finish_row<Rule>(*call_, from.head[at], from.m[at], from.l[at], from.u[at], n);
         factor[i] = static_cast<T>(results[i].factor);
       }
+      if (writes_through(from, lane, count, results)) {
+        auto* const rows = reinterpret_cast<T*>(call_->out.row(from.batch, from.head[lane], from.row[lane]));
+        unpack_lanes(from.o + lane, width, call_->dim_v, factor, rows, call_->out.strides[2], count);
+        for (index i = 0; i < count; ++i) report(from.batch, from.head[lane + i], from.row[lane + i], results[i]);
+        continue;
+      }
       unpack_lanes(from.o + lane, width, call_->dim_v, factor, rows_, padded(), count);
       for (index i = 0; i < count; ++i)
         finish(from.batch, from.head[lane + i], from.row[lane + i], results[i], rows_ + i * padded());
@@ -193,11 +203,23 @@ class row_writer {
       for (index c = 0; c < n; ++c) row[c] *= gate_[c];
     }
     store_row(row, n, call_->out.row(batch, head, i), call_->out.kind, call_->out.strides[3]);
+    report(batch, head, i, r);
+  }
+
+ private:
+  /// Whether rows can be transposed straight into `out`: nothing to convert, gate or empty, and rows of one head.
+  bool writes_through(query_block<T> const& from, index lane, index count, row_result const* results) const {
+    if (call_->out.kind != kind_of<T>() || call_->out.strides[3] != 1 || call_->said.gate) return false;
+    if (from.head[lane] != from.head[lane + count - 1] || from.row[lane + count - 1] - from.row[lane] != count - 1)
+      return false;
+    return std::none_of(results, results + count, [](row_result const& r) { return r.empty; });
+  }
+
+  void report(index batch, index head, index i, row_result const& r) const {
     if (call_->said.lse) call_->said.lse.store(batch, head, i, r.lse);
     if (call_->said.entropy) call_->said.entropy.store(batch, head, i, r.empty ? 0 : r.entropy);
   }
 
- private:
   index padded() const { return round_up<index>(call_->dim_v, lanes<T>); }
 
   std::byte* cell(query_block<T> const& from, index lane, index key) const {
