@@ -19,7 +19,7 @@ struct bare_scores {
 
 template <class... Ms>
 constexpr void check_score_modifiers(std::tuple<Ms const&...> const*) {
-  constexpr auto allowed = [](family f) {
+  [[maybe_unused]] constexpr auto allowed = [](family f) {
     return f != family::normalizer && f != family::lse && f != family::entropy && f != family::sink_logits &&
            f != family::gate;
   };
