@@ -62,6 +62,26 @@ inline void expect_equal(char const* function, char const* what, char const* dim
                  ", got ", got);
 }
 
+/// Refuses offsets beyond ±2^60 and lengths outside [0, kv_len].
+inline void expect_positions(char const* function, description const& d, index batch, index kv_len) {
+  constexpr index far = index{1} << 60;
+  auto const check_offset = [&](index offset) {
+    detail::expect(offset > -far && offset < far, function, ": offset must lie within ±2^60, got ", offset);
+  };
+  if (d.offset)
+    check_offset(*d.offset);
+  for (auto const& [list, name] : {std::pair{&d.offsets, "offset"}, {&d.lengths, "lengths"}})
+    detail::expect(!*list || list->size() == batch, function, ": ", name, " must have one number per batch, ", batch,
+                   ", got ", list->size());
+  for (index b = 0; b < batch; ++b) {
+    if (d.offsets)
+      check_offset(d.offsets.whole(b));
+    if (d.lengths)
+      detail::expect(d.lengths.whole(b) >= 0 && d.lengths.whole(b) <= kv_len, function, ": lengths[", b,
+                     "] must lie in [0, ", kv_len, "], got ", d.lengths.whole(b));
+  }
+}
+
 inline row_sink sink_of(operand const& x) { return {const_cast<std::byte*>(x.data), x.kind, x.strides}; }
 
 template <class F>
