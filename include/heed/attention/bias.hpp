@@ -14,8 +14,8 @@ struct bias {
   static constexpr auto kind = family::bias;
 
   template <class Tensor>
-    requires(!std::same_as<std::remove_cvref_t<Tensor>, bias>)
-  explicit bias(Tensor&& added) : values(make_operand(as_view(added))) {
+  requires(!std::same_as<std::remove_cvref_t<Tensor>, bias>) explicit bias(Tensor&& added)
+      : values(make_operand(as_view(added))) {
     static_assert(storage_scalar<typename decltype(as_view(added))::value_type>,
                   "heed: a bias holds float, double, Eigen::half or Eigen::bfloat16; a boolean mask is a mask");
   }
@@ -34,11 +34,10 @@ struct alibi {
   static constexpr auto stage = score_stage::bias;
 
   template <class Range>
-    requires(!std::same_as<std::remove_cvref_t<Range>, alibi>)
-  explicit alibi(Range const& slopes) : slopes_(slopes) {}
+  requires(!std::same_as<std::remove_cvref_t<Range>, alibi>) explicit alibi(Range const& slopes) : slopes_(slopes) {}
   template <class Range>
-    requires(!std::is_lvalue_reference_v<Range> && impl::owns_memory<std::remove_cvref_t<Range>>)
-  explicit alibi(Range&& slopes) = delete;
+  requires(!std::is_lvalue_reference_v<Range> &&
+           impl::owns_memory<std::remove_cvref_t<Range>>) explicit alibi(Range&& slopes) = delete;
 
   /// slope_h = 2^(−8 (h + 1) / heads) for a power of two; else those of the power of two below, then every second of
   /// the power above.
@@ -52,9 +51,11 @@ struct alibi {
   index size() const { return slopes_ ? slopes_.size() : heads_; }
 
   double operator[](index h) const {
-    if (slopes_) return slopes_.real(h);
+    if (slopes_)
+      return slopes_.real(h);
     auto const power = static_cast<index>(std::bit_floor(static_cast<std::size_t>(heads_)));
-    if (h < power) return std::exp2(-8.0 * static_cast<double>(h + 1) / static_cast<double>(power));
+    if (h < power)
+      return std::exp2(-8.0 * static_cast<double>(h + 1) / static_cast<double>(power));
     return std::exp2(-4.0 * static_cast<double>(2 * (h - power) + 1) / static_cast<double>(power));
   }
 
@@ -64,9 +65,21 @@ struct alibi {
     d.alibi_heads = heads_;
   }
 
+  /// The same for one head, its slope looked up.
+  struct of_head {
+    static constexpr auto stage = score_stage::bias;
+    double slope;
+
+    template <class S, class Site>
+    HEED_ALWAYS_INLINE S apply(S s, Site const& at) const {
+      return s - S(impl::as_scalar<S>(slope)) * heed::abs(at.distance());
+    }
+  };
+  of_head for_head(index h) const { return {(*this)[h]}; }
+
   template <class S, class Site>
   HEED_ALWAYS_INLINE S apply(S s, Site const& at) const {
-    return s - S(impl::as_scalar<S>((*this)[at.head()])) * heed::abs(at.distance());
+    return for_head(at.head()).apply(s, at);
   }
 
  private:
@@ -83,8 +96,8 @@ struct relative_bias {
   static constexpr auto kind = family::relative_bias;
 
   template <class Tensor>
-    requires(!std::same_as<std::remove_cvref_t<Tensor>, relative_bias>)
-  explicit relative_bias(Tensor&& per_distance, index first_distance = 0)
+  requires(!std::same_as<std::remove_cvref_t<Tensor>, relative_bias>) explicit relative_bias(Tensor&& per_distance,
+                                                                                             index first_distance = 0)
       : table(make_operand(as_view(per_distance))), first(first_distance) {
     static_assert(storage_scalar<typename decltype(as_view(per_distance))::value_type>,
                   "heed: a relative_bias table holds float, double, Eigen::half or Eigen::bfloat16");

@@ -6,6 +6,7 @@
 #include <bit>
 #include <cmath>
 #include <cstring>
+#include <limits>
 #include <utility>
 #include <xsimd/xsimd.hpp>
 
@@ -391,7 +392,28 @@ HEED_ALWAYS_INLINE inline batch<float> load_widened(Eigen::bfloat16 const* p) {
 HEED_ALWAYS_INLINE inline batch<float> load_widened(float const* p) { return load(p); }
 HEED_ALWAYS_INLINE inline batch<double> load_widened(double const* p) { return load(p); }
 
-/// The reverse: lanes<float> numbers rounded to nearest even, NaN kept, overflow to infinity.
+/// lanes<T> booleans at p as what a mask adds: 0 where true, −inf where false.
+template <real T>
+HEED_ALWAYS_INLINE inline batch<T> load_hidden(std::byte const* p) {
+  constexpr T hidden = -std::numeric_limits<T>::infinity();
+#if defined(__AVX512F__)
+  if constexpr (std::same_as<T, float>) {
+    __m512i const flags = _mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<__m128i const*>(p)));
+    return _mm512_maskz_mov_ps(_mm512_testn_epi32_mask(flags, flags), _mm512_set1_ps(hidden));
+  }
+#elif defined(__AVX2__)
+  if constexpr (std::same_as<T, float>) {
+    __m256i const flags = _mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<__m128i const*>(p)));
+    __m256i const off = _mm256_cmpeq_epi32(flags, _mm256_setzero_si256());
+    return _mm256_and_ps(_mm256_castsi256_ps(off), _mm256_set1_ps(hidden));
+  }
+#endif
+  alignas(64) T numbers[static_cast<std::size_t>(lanes<T>)];
+  for (int i = 0; i < lanes<T>; ++i) numbers[i] = p[i] != std::byte{0} ? T(0) : hidden;
+  return load(numbers);
+}
+
+/// The reverse of load_widened: lanes<float> numbers rounded to nearest even, NaN kept, overflow to infinity.
 HEED_ALWAYS_INLINE inline void store_narrowed(Eigen::half* p, batch<float> const& x) {
 #if defined(__AVX512F__)
   _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_cvtps_ph(x.data, _MM_FROUND_TO_NEAREST_INT));

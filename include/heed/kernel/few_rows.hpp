@@ -34,7 +34,8 @@ struct row_states {
   row_states() = default;
   row_states(arena& memory, index rows, index dim_v) : ld(round_up<index>(dim_v, lanes<T>)) {
     acc = memory.take<T>(rows * ld);
-    for (T** piece : {&m, &l, &u}) *piece = memory.take<T>(rows);
+    for (T** piece : {&m, &l, &u})
+      *piece = memory.take<T>(rows);
   }
 
   void clear(index rows) {
@@ -63,12 +64,14 @@ struct few_rows_scratch {
   std::byte* turning = nullptr;
 
   few_rows_scratch(arena& memory, problem<T> const& p, index rows) : ldq(round_up<index>(p.dim, lanes<T>)) {
-    for (int i = 0; i < (p.position.has_far() ? 3 : 1); ++i) q[i] = memory.take<T>(rows * ldq);
+    for (int i = 0; i < (p.position.has_far() ? 3 : 1); ++i)
+      q[i] = memory.take<T>(rows * ldq);
     state = row_states<T>(memory, rows, p.dim_v);
     tiles = key_tiles<T>(memory, p, std::min(few_key_block, std::max<index>(p.kv_len, 1)));
     writer = row_writer<T>(memory, p);
     s = memory.take<T>(rows * score_stride);
-    if (p.additive()) plane = memory.take<T>(2 * few_key_block);
+    if (p.additive())
+      plane = memory.take<T>(2 * few_key_block);
     if (p.position.rotates())
       turning = memory.take<std::byte>(static_cast<index>(rotator<T>::scratch_bytes(p.position.turn.pairs)));
   }
@@ -86,9 +89,11 @@ class few_rows_pass {
   static few_rows_shape shape(problem<T> const& p) {
     few_rows_shape s;
     s.rows = p.q_len * p.group();
-    for (index b = 0; b < p.batch; ++b) s.splits = std::max(s.splits, splits_of(p, p.band_of(b)));
+    for (index b = 0; b < p.batch; ++b)
+      s.splits = std::max(s.splits, splits_of(p, p.band_of(b)));
     s.scratch = few_rows_scratch<T>::bytes(p, s.rows);
-    if (s.splits > 1) s.partial = static_cast<std::size_t>(s.splits) * row_states<T>::bytes(s.rows, p.dim_v);
+    if (s.splits > 1)
+      s.partial = static_cast<std::size_t>(s.splits) * row_states<T>::bytes(s.rows, p.dim_v);
     return s;
   }
 
@@ -104,13 +109,15 @@ class few_rows_pass {
   void run(index pair, index split, std::byte* partial) {
     open(pair);
     index const splits = splits_of(call_, band_);
-    if (split >= splits) return;
+    if (split >= splits)
+      return;
     pack();
     own_.state.clear(shape_.rows);
     index const blocks = blocks_of(call_, band_), first = split * blocks / splits, last = (split + 1) * blocks / splits;
     index at = 0;
     for (block_walk walk(band_, 0, call_.q_len - 1, few_key_block); !walk.done(); walk.advance(), ++at)
-      if (at >= first && at < last) key_block_at(walk.begin());
+      if (at >= first && at < last)
+        key_block_at(walk.begin());
     if (splits == 1)
       write(own_.state);
     else
@@ -121,7 +128,8 @@ class few_rows_pass {
   void merge(index pair, std::byte* partial) {
     open(pair);
     index const splits = splits_of(call_, band_);
-    if (splits == 1) return;
+    if (splits == 1)
+      return;
     row_states<T> total = state_at(partial, 0);
     for (index split = 1; split < splits; ++split) {
       row_states<T> const part = state_at(partial, split);
@@ -136,7 +144,8 @@ class few_rows_pass {
  private:
   static index blocks_of(problem<T> const& p, band const& b) {
     index n = 0;
-    for (block_walk walk(b, 0, p.q_len - 1, few_key_block); !walk.done(); walk.advance()) ++n;
+    for (block_walk walk(b, 0, p.q_len - 1, few_key_block); !walk.done(); walk.advance())
+      ++n;
     return n;
   }
 
@@ -179,7 +188,8 @@ class few_rows_pass {
           turning.seek(call_.position.query_position(static_cast<position_code::product>(which), position));
           turning.rotate(row);
         }
-        for (index c = 0; c < call_.dim; ++c) row[c] *= factor;
+        for (index c = 0; c < call_.dim; ++c)
+          row[c] *= factor;
         std::fill(row + call_.dim, row + own_.ldq, T(0));
       }
     }
@@ -188,24 +198,28 @@ class few_rows_pass {
   void key_block_at(index begin) {
     key_range const all{begin, std::min(begin + few_key_block, band_.kv_len)};
     key_range const keys = hull(band_, 0, call_.q_len - 1, all);
-    if (keys.empty()) return;
+    if (keys.empty())
+      return;
     block_begin_ = keys.begin;
     own_.tiles.open(batch_, key_head_, keys);
     index const n = keys.end - keys.begin;
     score(n);
     bool hides = false;
-    for (index r = 0; r < shape_.rows; ++r) hides = weigh(r, n) || hides;
+    for (index r = 0; r < shape_.rows; ++r)
+      hides = weigh(r, n) || hides;
     accumulate(n, hides);
   }
 
   void score(index n) {
-    if (!call_.position.has_far()) return product(0, shape_.rows, position_code::near, 0, n);
+    if (!call_.position.has_far())
+      return product(0, shape_.rows, position_code::near, 0, n);
     // Rows of one query share their position, so their keys fall apart into far | near | far ahead.
     for (index i = 0; i < call_.q_len; ++i) {
       index const position = band_.position(i), first = i * call_.group();
       for (index begin = 0, end = 0; begin < n; begin = end) {
         auto const which = call_.position.at(position - (block_begin_ + begin));
-        for (end = begin + 1; end < n && call_.position.at(position - (block_begin_ + end)) == which;) ++end;
+        for (end = begin + 1; end < n && call_.position.at(position - (block_begin_ + end)) == which;)
+          ++end;
         product(first, call_.group(), which, begin, end);
       }
     }
@@ -222,7 +236,8 @@ class few_rows_pass {
     constexpr index w = lanes<T>;
     T* const s = own_.s + r * score_stride;
     constexpr T nothing = -std::numeric_limits<T>::infinity();
-    for (index j = n; j < round_up(n, w); ++j) s[j] = nothing;
+    for (index j = n; j < round_up(n, w); ++j)
+      s[j] = nothing;
     index const i = query_of(r);
     bool const mixed = !all_visible(band_, i, i, {block_begin_, block_begin_ + n});
     bool const hides = mixed || Maps::hide_keys || call_.additive();
@@ -253,16 +268,19 @@ class few_rows_pass {
     batch<T> const lo = inside(band_.lo(i)), hi = inside(std::min(band_.hi(i), block_begin_ + n)),
                    prefix = inside(std::min(band_.prefix(i), block_begin_ + n));
     seen_[r] = 0;
-    for (index t = 0; t < n; t += w) {
-      batch<T> const key = iota<T>() + batch<T>(static_cast<T>(t));
-      site<batch<T>> const at(batch<T>(static_cast<T>(position)), key + batch<T>(static_cast<T>(block_begin_)),
-                              batch<T>(static_cast<T>(position - block_begin_)) - key, batch_, head);
-      batch<T> const plane_of = Planes ? load(own_.plane + t) : lo;
-      std::uint64_t bits = 0;
-      store(s + t, impl::modified<Band, Planes>(maps_, load(s + t), at, plane_of, key, lo, hi, prefix, bits));
-      seen_[r] |= bits << t;
-    }
-    for (index j = n; j < round_up(n, w); ++j) s[j] = -std::numeric_limits<T>::infinity();
+    maps_.with_head(head, [&](auto const& here) {
+      for (index t = 0; t < n; t += w) {
+        batch<T> const key = iota<T>() + batch<T>(static_cast<T>(t));
+        site<batch<T>> const at(batch<T>(static_cast<T>(position)), key + batch<T>(static_cast<T>(block_begin_)),
+                                batch<T>(static_cast<T>(position - block_begin_)) - key, batch_, head);
+        batch<T> const plane_of = Planes ? load(own_.plane + t) : lo;
+        std::uint64_t bits = 0;
+        store(s + t, impl::modified<Band, Planes>(here, load(s + t), at, plane_of, key, lo, hi, prefix, bits));
+        seen_[r] |= bits << t;
+      }
+    });
+    for (index j = n; j < round_up(n, w); ++j)
+      s[j] = -std::numeric_limits<T>::infinity();
   }
 
   void renew_maximum(index r, index n) {
@@ -273,10 +291,12 @@ class few_rows_pass {
       batch<T> top = load(s);
       batch<T> const nothing(-std::numeric_limits<T>::infinity());
       top = heed::max(top, nothing);
-      for (index t = lanes<T>; t < n; t += lanes<T>) top = heed::max(load(s + t), top);
+      for (index t = lanes<T>; t < n; t += lanes<T>)
+        top = heed::max(load(s + t), top);
       T const old = state.m[r], renewed = heed::max(reduce_max(top), old);
       T const factor = rescale_factor<T>(old, renewed, call_.unit());
-      if constexpr (Entropy) state.u[r] = rescaled_entropy_sum<T>(state.u[r], state.l[r], old, renewed, factor);
+      if constexpr (Entropy)
+        state.u[r] = rescaled_entropy_sum<T>(state.u[r], state.l[r], old, renewed, factor);
       state.l[r] *= Rule == normalizer_rule::l2_softmax ? factor * factor : factor;
       state.m[r] = renewed;
       rescale_[r] = factor;
@@ -291,11 +311,13 @@ class few_rows_pass {
     for (index t = 0; t < n; t += lanes<T>) {
       batch<T> const score = load(s + t), weight = weight_of<Rule, Scaled>(score, top);
       total = added_to_sum<Rule>(weight, total);
-      if constexpr (Entropy) spread = added_to_entropy(weight, score, top, spread);
+      if constexpr (Entropy)
+        spread = added_to_entropy(weight, score, top, spread);
       store(s + t, weight);
     }
     own_.state.l[r] += reduce_add(total);
-    if constexpr (Entropy) own_.state.u[r] += reduce_add(spread);
+    if constexpr (Entropy)
+      own_.state.u[r] += reduce_add(spread);
   }
 
   void accumulate(index n, bool hides) {
@@ -321,7 +343,8 @@ class few_rows_pass {
         n = call_.visible_keys(band_, batch_, head, i);
       row_result const result = finish_row<Rule>(call_, head, state.m[r], state.l[r], state.u[r], n);
       T* const row = state.acc + r * state.ld;
-      for (index c = 0; c < call_.dim_v; ++c) row[c] *= static_cast<T>(result.factor);
+      for (index c = 0; c < call_.dim_v; ++c)
+        row[c] *= static_cast<T>(result.factor);
       own_.writer.finish(batch_, head, i, result, row);
     }
   }
