@@ -53,6 +53,12 @@ class codebook {
   /// `[heads, codes, dim]`
   view<T const, 3> vectors() const { return std::as_const(centres_).view(); }
 
+  /// All the memory that it holds.
+  std::size_t bytes() const {
+    auto const of = [](auto const& x) { return static_cast<std::size_t>(x.size()) * sizeof(*x.data()); };
+    return of(centres_) + of(half_norms_) + of(greatest_) + of(sums_);
+  }
+
   /// The codes of keys `[batch, heads, len, dim]` as int32 `[batch, heads, len]`; ranks 3 and 2 likewise.
   /// @throws argument_error for other extents, or a key that is not finite
   template <class K>
