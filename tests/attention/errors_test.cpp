@@ -146,8 +146,8 @@ TEST_CASE("Modifiers of the wrong extents are refused by name", "[errors][contra
   CHECK(refusal(in, request(sink_logits{none})) == "attention: sink_logits must have one number per query head, 4, got 0");
   CHECK(refusal(in, request(alibi{two})) == "attention: alibi must have one number per query head, 4, got 2");
   CHECK(refusal(in, request(alibi::standard(8))) == "attention: alibi::standard must be made for q's 4 heads, got 8");
-  tensor<std::int32_t, 2> ids3({2, 3}), ids5({2, 5}), single({1, 3});
-  CHECK(refusal(in, request(segments{single, ids5})) == "attention: segments.q_ids.extent(batch) must equal q's 2, got 1");
+  tensor<std::int32_t, 2> ids3({2, 3}), ids5({2, 5}), three({3, 3});
+  CHECK(refusal(in, request(segments{three, ids5})) == "attention: segments.q_ids.extent(batch) must equal q's 2, got 3");
   CHECK(refusal(in, request(segments{ids5, ids5})) == "attention: segments.q_ids.extent(len) must equal q's 3, got 5");
   CHECK(refusal(in, request(segments{ids3, ids3})) == "attention: segments.k_ids.extent(len) must equal k's 5, got 3");
   tensor<bool, 2> const m({3, 4});
