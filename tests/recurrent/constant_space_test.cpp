@@ -39,13 +39,15 @@ struct weights {
     using row_view = Eigen::Map<row const>;
     weights const own = *this;
     constant_space_layer<double> l{dim, dim_v, heads_q, heads_kv, {}, {}, {}};
-    l.query = [own](double const* x, double* to) { row_map(to, heads_q * dim) = row_view(x, width) * own.q; };
+    l.query = [own](double const* x, double* to) { row_map(to, heads_q * dim).noalias() = row_view(x, width) * own.q; };
     l.key_value = [own](double const* x, double* key, double* value) {
-      row_map(key, heads_kv * dim) = row_view(x, width) * own.k;
-      row_map(value, heads_kv * dim_v) = row_view(x, width) * own.v;
+      row_map(key, heads_kv * dim).noalias() = row_view(x, width) * own.k;
+      row_map(value, heads_kv * dim_v).noalias() = row_view(x, width) * own.v;
     };
     l.combine = [own](double const* x, double const* attended, double* y) {
-      row_map(y, width) = row_view(x, width).array() + (row_view(attended, heads_q * dim_v) * own.o).array().tanh();
+      row_map to(y, width);
+      to.noalias() = row_view(attended, heads_q * dim_v) * own.o;
+      to = row_view(x, width).array() + to.array().tanh();
     };
     return l;
   }
@@ -146,11 +148,8 @@ TEST_CASE("A constant-space stack needs the memory of its layers, not of its len
     CHECK(stack.memory_bytes() == held);
   }
   allocation_count const asked;
-  stack.evaluate(5, m.embed(), row.data());
-  std::size_t const few = asked.count();
-  allocation_count const again;
   stack.evaluate(129, m.embed(), row.data());
-  CHECK(again.count() == few);  // what the projections' own products take, if anything, does not hoard
+  CHECK(asked.count() == 0);
 }
 
 TEST_CASE("A stack without layers is the embedding, and wrong ones are refused", "[edges][errors]") {
