@@ -229,6 +229,51 @@ TEMPLATE_TEST_CASE("Every 16-bit number is widened exactly, and nothing beyond i
   CHECK(wrong == 0);
 }
 
+TEMPLATE_TEST_CASE("store_narrowed rounds as round_to does, at every midpoint and beside it", "[contract]", Eigen::half,
+                   Eigen::bfloat16) {
+  guard_pages const pages;
+  constexpr unsigned w = lanes<float>;
+  auto* const p = pages.back<TestType>(w);
+  std::vector<float> x;
+  for (unsigned bits = 0; bits < 0xffffU; ++bits) {
+    auto const low = static_cast<double>(Eigen::numext::bit_cast<TestType>(static_cast<std::uint16_t>(bits)));
+    auto const high = static_cast<double>(Eigen::numext::bit_cast<TestType>(static_cast<std::uint16_t>(bits + 1)));
+    auto const middle = static_cast<float>((low + high) / 2);
+    x.insert(x.end(), {middle, std::nextafter(middle, 0.0F), std::nextafter(middle, 2 * middle)});
+  }
+  for (float large : {65519.0F, 65520.0F, 65536.0F, std::numeric_limits<float>::max()})
+    x.insert(x.end(), {large, -large});
+  for (std::uint32_t payload = 1; payload < 0x800000U; payload *= 2)
+    x.insert(x.end(), {std::bit_cast<float>(0x7f800000U | payload), std::bit_cast<float>(0xff800000U | payload)});
+  x.insert(x.end(), 2 * w - x.size() % w, std::bit_cast<float>(0x7fffffffU));  // adding to these would carry out
+  int wrong = 0;
+  for (std::size_t i = 0; i + w <= x.size(); i += w) {
+    store_narrowed(p, load(x.data() + i));
+    for (unsigned lane = 0; lane < w; ++lane) {
+      auto const expected = round_to<TestType>(x[i + lane]);
+      bool const nan_expected = std::isnan(static_cast<float>(expected));
+      wrong += nan_expected ? !std::isnan(static_cast<float>(p[lane])) : !same_bits(p[lane], expected);
+    }
+  }
+  CHECK(wrong == 0);
+}
+
+TEMPLATE_TEST_CASE("load_hidden makes 0 of every true byte, and reads none beyond", "[contract]", float, double) {
+  using T = TestType;
+  guard_pages const pages;
+  auto* const p = pages.back<std::byte>(lanes<T>);
+  std::fill_n(p, lanes<T>, std::byte{1});
+  for (int lane = 0; lane < lanes<T>; ++lane) {
+    for (unsigned value = 0; value < 256; ++value) {
+      p[lane] = static_cast<std::byte>(value);
+      auto const x = to_numbers<T>(load_hidden<T>(p));
+      for (int i = 0; i < lanes<T>; ++i)
+        REQUIRE(same_bits(x[static_cast<std::size_t>(i)], i == lane && value == 0 ? -infinity<T> : T(0)));
+    }
+    p[lane] = std::byte{1};
+  }
+}
+
 TEST_CASE("float and double are widened by loading them", "[contract]") {
   generator random(4);
   auto const f = random_numbers<float>(random);
