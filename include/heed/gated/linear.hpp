@@ -82,7 +82,7 @@ struct read_linear {
   }
 
   template <class... Each>
-  static constexpr int count(linear_part wanted, std::tuple<Each const&...> const*) {
+  static constexpr int count([[maybe_unused]] linear_part wanted, std::tuple<Each const&...> const*) {
     return (0 + ... + static_cast<int>(is_linear_part<Each>(wanted)));
   }
   template <class... Each>
