@@ -1,7 +1,10 @@
 // How well a model reads beyond its training length: the mean negative log-likelihood of each next token, by position,
-// for several ways of stretching rotary positions, each with and without log-n scaling.
+// for ways of stretching rotary positions, with and without log-n scaling, of holding them back (ReRoPE and its
+// relatives), and for a window.
 
+#include "support/attend.hpp"
 #include "support/command_line.hpp"
+#include "support/loss.hpp"
 #include "support/progress.hpp"
 
 #include <fstream>
@@ -16,6 +19,7 @@ struct options : common_options {
   std::string text, csv;
   int length = 2048;
   int windows = 5;
+  int rerope_window = 256;
 };
 
 void declare(CLI::App& app, options& o) {
@@ -23,6 +27,13 @@ void declare(CLI::App& app, options& o) {
   app.add_option("--text", o.text, "Stories to read")->required()->type_name("FILE");
   app.add_option("--length", o.length, "Tokens a window")->check(CLI::Range(2, 1 << 20))->capture_default_str();
   app.add_option("--windows", o.windows, "Windows to average over")
+      ->check(CLI::Range(1, 1 << 20))
+      ->capture_default_str();
+  app.add_option(
+         "--rerope-window", o.rerope_window,
+         "Distances that rerope, leaky_rerope and self_extend leave as they are; beyond it leaky_rerope's k and "
+         "self_extend's group are the least that keep --length within the training length: "
+         "(length - 1 - window) / (training length - 1 - window), rounded up")
       ->check(CLI::Range(1, 1 << 20))
       ->capture_default_str();
   app.add_option("--csv", o.csv, "Where to write the table as CSV")->type_name("FILE");
@@ -73,46 +84,6 @@ std::vector<int> token_stream(options const& o, tokenizer const& tokens) {
 
 // --- the measurement -----------------------------------------------------------------------------------------------
 
-/// 0, 256, 512, 768, 1024, 1536, 2048, …, cut at the length: every range holds at least one prediction.
-std::vector<int> range_edges(int length) {
-  std::vector<int> edges{0};
-  auto const cut = [&](int edge) {
-    if (edge < length - 1)
-      edges.push_back(edge);
-  };
-  cut(256);
-  for (int octave = 512; octave < length; octave *= 2) {
-    cut(octave);
-    cut(octave + octave / 2);
-  }
-  edges.push_back(length);
-  return edges;
-}
-
-/// Means over the positions of each range.
-class range_means {
- public:
-  explicit range_means(std::vector<int> const& edges)
-      : edges_(edges), sums_(edges.size() - 1), counts_(edges.size() - 1) {}
-
-  void add(int position, double value) {
-    auto const range = std::ranges::upper_bound(edges_, position) - edges_.begin() - 1;
-    sums_[static_cast<std::size_t>(range)] += value;
-    counts_[static_cast<std::size_t>(range)] += 1;
-  }
-
-  std::vector<double> means() const {
-    std::vector<double> result(sums_);
-    for (std::size_t r = 0; r < result.size(); ++r)
-      result[r] /= counts_[r];
-    return result;
-  }
-
- private:
-  std::vector<int> edges_;
-  std::vector<double> sums_, counts_;
-};
-
 /// −ln p of every token of a window but the first, given those before it, filed under the position that foretells it.
 void read_window(transformer& llama, std::span<int const> window, range_means& nll) {
   constexpr Eigen::Index block = 256;  // rows of logits at a time: a large vocabulary makes them long
@@ -121,33 +92,32 @@ void read_window(transformer& llama, std::span<int const> window, range_means& n
   for (Eigen::Index first = 0; first < last; first += block) {
     matrix const logits = llama.logits(hidden.middleRows(first, std::min(block, last - first)));
     for (Eigen::Index i = 0; i < logits.rows(); ++i) {
-      double const top = static_cast<double>(logits.row(i).maxCoeff());
-      double const sum = (logits.row(i).cast<double>().array() - top).exp().sum();
-      int const next = window[static_cast<std::size_t>(first + i + 1)];
-      nll.add(static_cast<int>(first + i), top + std::log(sum) - static_cast<double>(logits(i, next)));
+      auto const position = static_cast<int>(first + i);
+      nll.add(position, negative_log_likelihood(logits.row(i), window[static_cast<std::size_t>(position) + 1]));
     }
   }
 }
 
 struct result_row {
   std::string method;
-  std::vector<double> nll;
+  range_means nll;
 };
 
 struct method {
   std::string name;
-  attention_function attend;
+  attention_way way;
 };
 
-/// Every scheme of attend.hpp, without and with log-n.
-std::vector<method> all_methods(llama2_shape const& shape, int length, heed::thread_pool& executor) {
+/// Every scheme of attend.hpp; with log-n as well, except where far keys are slowed down or hidden.
+std::vector<method> all_methods(options const& o, llama2_shape const& shape, heed::thread_pool& executor) {
   std::vector<method> methods;
-  double const factor = std::max(1.0, static_cast<double>(length) / shape.train_len);
-  for (rope_scheme const& scheme : rope_schemes) {
+  for (position_scheme const& scheme : position_schemes) {
     std::string const name(scheme.name == "standard" ? "rope" : scheme.name);
-    auto const frequencies = scheme.make(shape.head_dim(), shape.train_len, factor);
-    for (bool const log_n : {false, true})
-      methods.push_back({name + (log_n ? "+logn" : ""), attend_rotary(frequencies, log_n, shape.train_len, executor)});
+    heed::index const window = scheme.name == "window" ? shape.train_len : o.rerope_window;
+    position_code const code = scheme.make({shape.head_dim(), shape.train_len, static_cast<double>(o.length), window});
+    methods.push_back({name, attend_with(code, false, shape.train_len, executor)});
+    if (!scheme.has_window || name == "rerope")
+      methods.push_back({name + "+logn", attend_with(code, true, shape.train_len, executor)});
   }
   return methods;
 }
@@ -155,7 +125,7 @@ std::vector<method> all_methods(llama2_shape const& shape, int length, heed::thr
 std::vector<result_row> measure(options const& o, llama2 const& model, std::vector<int> const& stream,
                                 std::vector<int> const& edges) {
   team workers(o.threads);
-  std::vector<method> const methods = all_methods(model.shape(), o.length, workers.executor());
+  std::vector<method> const methods = all_methods(o, model.shape(), workers.executor());
   progress const bar(static_cast<int>(methods.size()) * o.windows);
   int done = 0;
   std::vector<result_row> rows;
@@ -163,46 +133,41 @@ std::vector<result_row> measure(options const& o, llama2 const& model, std::vect
     range_means nll(edges);
     for (int w = 0; w < o.windows; ++w, ++done) {
       bar.show(done, m.name);
-      transformer llama(model, m.attend);
+      transformer llama(model, m.way, o.length);
       auto const length = static_cast<std::size_t>(o.length);
       read_window(llama, std::span(stream).subspan(static_cast<std::size_t>(w) * length, length), nll);
     }
-    rows.push_back({m.name, nll.means()});
+    rows.push_back({m.name, nll});
   }
   return rows;
 }
 
 // --- the table -----------------------------------------------------------------------------------------------------
 
-std::vector<std::string> range_names(std::vector<int> const& edges) {
-  std::vector<std::string> names;
-  for (std::size_t r = 0; r + 1 < edges.size(); ++r)
-    names.push_back(std::to_string(edges[r]) + "-" + std::to_string(edges[r + 1]));
-  return names;
-}
-
-void print_table(std::vector<std::string> const& ranges, std::vector<result_row> const& rows) {
+void print_table(std::vector<result_row> const& rows) {
+  range_means const& ranges = rows.front().nll;
   std::printf("%-16s", "method");
-  for (std::string const& range : ranges)
-    std::printf(" %11s", range.c_str());
+  for (std::size_t r = 0; r < ranges.size(); ++r)
+    std::printf(" %11s", ranges.name(r).c_str());
   std::printf("\n");
   for (result_row const& row : rows) {
     std::printf("%-16s", row.method.c_str());
-    for (double value : row.nll)
-      std::printf(" %11.3f", value);
+    for (std::size_t r = 0; r < ranges.size(); ++r)
+      std::printf(" %11.3f", row.nll.mean(r));
     std::printf("\n");
   }
 }
 
-void write_csv(std::ostream& out, std::vector<std::string> const& ranges, std::vector<result_row> const& rows) {
+void write_csv(std::ostream& out, std::vector<result_row> const& rows) {
+  range_means const& ranges = rows.front().nll;
   out << "method";
-  for (std::string const& range : ranges)
-    out << ',' << range;
+  for (std::size_t r = 0; r < ranges.size(); ++r)
+    out << ',' << ranges.name(r);
   out << '\n' << std::fixed << std::setprecision(6);
   for (result_row const& row : rows) {
     out << row.method;
-    for (double value : row.nll)
-      out << ',' << value;
+    for (std::size_t r = 0; r < ranges.size(); ++r)
+      out << ',' << row.nll.mean(r);
     out << '\n';
   }
 }
@@ -218,14 +183,13 @@ void extrapolate(options const& o) {
       throw file_error("cannot write " + o.csv);
   }
 
-  std::vector<int> const edges = range_edges(o.length);
-  std::vector<result_row> const rows = measure(o, model, stream, edges);
+  std::vector<result_row> const rows = measure(o, model, stream, range_edges(o.length));
   std::printf("Mean negative log-likelihood of the next token, in nats, by position (lower is better).\n"
               "%d x %d tokens; the model was trained at length %d.\n\n",
               o.windows, o.length, model.shape().train_len);
-  print_table(range_names(edges), rows);
+  print_table(rows);
   if (!o.csv.empty()) {
-    write_csv(csv, range_names(edges), rows);
+    write_csv(csv, rows);
     if (!csv.flush())
       throw file_error("cannot write " + o.csv);
   }

@@ -2,50 +2,98 @@
 
 #include "transformer.hpp"
 
-#include <heed/attention/attention.hpp>
-#include <heed/position/rotary.hpp>
-
 #include <string_view>
 
-/// Ways for a model to attend: a way is what follows the tensors in the call.
+/// Ways for a model to attend, by the name of what they do with positions.
 
 namespace example {
-
-/// Causal attention under these modifiers. Another position code, a window, sink tokens: name them here.
-template <class... Modifiers>
-attention_function attend_with(Modifiers... modifiers) {
-  return [=](auto q, auto k, auto v, auto out) { heed::attention(q, k, v, out, heed::causal{}, modifiers...); };
-}
-
-/// The rotary code of llama2.c's models with these frequencies and, if asked for, scores scaled by log n beyond the
-/// training length.
-template <class Executor>
-attention_function attend_rotary(heed::frequencies const& frequencies, bool log_n, heed::index train_len,
-                                 Executor& executor) {
-  heed::rotary const rotary{frequencies, heed::layout::interleaved};
-  if (log_n)
-    return attend_with(rotary, heed::log_n_beyond{train_len}, heed::on{executor});
-  return attend_with(rotary, heed::on{executor});
-}
-
-/// A way to rescale rotary frequencies, by name; `factor` is the length wanted over the length trained.
-struct rope_scheme {
-  std::string_view name;
-  heed::frequencies (*make)(heed::index dim, heed::index train_len, double factor);
-};
 
 using heed::index;
 using angles = heed::frequencies;
 
-inline constexpr rope_scheme rope_schemes[] = {
-    {"standard", [](index dim, index, double) { return angles::standard(dim); }},
-    {"linear", [](index dim, index, double factor) { return angles::linear(dim, {.factor = factor}); }},
-    {"ntk_aware", [](index dim, index, double factor) { return angles::ntk_aware(dim, {.factor = factor}); }},
-    {"ntk_old", [](index dim, index, double factor) { return angles::ntk_old(dim, {.factor = factor}); }},
-    {"ntk_fixed", [](index dim, index, double factor) { return angles::ntk_fixed(dim, {.factor = factor}); }},
-    {"ntk_mixed", [](index dim, index, double factor) { return angles::ntk_mixed(dim, {.factor = factor}); }},
-    {"yarn",
-     [](index dim, index len, double factor) { return angles::yarn(dim, {.factor = factor, .train_len = len}); }},
+/// What a way may be told. `length`: the longest text it should read; `window`: distances that stay as they are.
+struct position_settings {
+  index dim, train_len;
+  double length;
+  index window = 0;
+
+  double factor() const { return std::max(1.0, length / static_cast<double>(train_len)); }
 };
+
+/// How a cache keeps keys, and which of them a query sees.
+struct position_code {
+  cache_maker keep;
+  index left = heed::unbounded;
+};
+
+/// Keys kept as `code` wants them: a position code of heed.
+template <class Code>
+position_code keep_for(Code code) {
+  return {[=](index heads, index dim, index capacity) { return key_cache(heads, dim, dim, capacity, code); }};
+}
+
+/// Rotary as llama2.c's models have it, with these frequencies.
+inline heed::rotary turned(angles const& frequencies) { return {frequencies, heed::layout::interleaved}; }
+inline heed::rotary as_trained(position_settings const& s) { return turned(angles::standard(s.dim)); }
+
+/// How many positions beyond the window must count as one, so that the farthest is nearer than the training length:
+/// window + (length − 1 − window) / k ≤ train_len − 1. A window as long as that leaves no room: there one step counts.
+inline index far_slowdown(position_settings const& s) {
+  auto const room = static_cast<double>(std::max<index>(1, s.train_len - 1 - s.window));
+  return std::max<index>(1, static_cast<index>(std::ceil((s.length - 1 - static_cast<double>(s.window)) / room)));
+}
+
+struct position_scheme {
+  std::string_view name;
+  bool has_window;
+  position_code (*make)(position_settings const&);
+};
+
+inline constexpr position_scheme position_schemes[] = {
+    {"standard", false, [](auto const& s) { return keep_for(as_trained(s)); }},
+    {"linear", false, [](auto const& s) { return keep_for(turned(angles::linear(s.dim, {.factor = s.factor()}))); }},
+    {"ntk_aware", false,
+     [](auto const& s) { return keep_for(turned(angles::ntk_aware(s.dim, {.factor = s.factor()}))); }},
+    {"ntk_old", false, [](auto const& s) { return keep_for(turned(angles::ntk_old(s.dim, {.factor = s.factor()}))); }},
+    {"ntk_fixed", false,
+     [](auto const& s) { return keep_for(turned(angles::ntk_fixed(s.dim, {.factor = s.factor()}))); }},
+    {"ntk_mixed", false,
+     [](auto const& s) { return keep_for(turned(angles::ntk_mixed(s.dim, {.factor = s.factor()}))); }},
+    {"yarn", false,
+     [](auto const& s) {
+       return keep_for(turned(angles::yarn(s.dim, {.factor = s.factor(), .train_len = s.train_len})));
+     }},
+    {"rerope", true, [](auto const& s) { return keep_for(heed::rerope(as_trained(s), s.window)); }},
+    {"leaky_rerope", true,
+     [](auto const& s) { return keep_for(heed::leaky_rerope(as_trained(s), s.window, far_slowdown(s))); }},
+    {"self_extend", true,
+     [](auto const& s) { return keep_for(heed::self_extend(as_trained(s), s.window, far_slowdown(s))); }},
+    {"window", true,
+     [](auto const& s) {
+       return position_code{keep_for(as_trained(s)).keep, s.window - 1};
+     }},
+};
+
+inline position_scheme const& find_scheme(std::string_view name) {
+  return *std::ranges::find(position_schemes, name, &position_scheme::name);
+}
+
+/// The window of a scheme that has one, where none is asked for: the training length where keys beyond it are hidden,
+/// half of it where far keys need room.
+inline index usual_window(position_scheme const& scheme, index train_len) {
+  return scheme.name == "window" ? train_len : std::max<index>(1, train_len / 2);
+}
+
+/// Causal attention with this position code and, if asked for, scores scaled by log n beyond the training length.
+template <class Executor>
+attention_way attend_with(position_code const& code, bool log_n, index train_len, Executor& executor) {
+  auto const attend = [&](auto... modifiers) {
+    return [=](auto q, key_cache const& cache, auto out) { heed::attention(q, cache, out, modifiers...); };
+  };
+  heed::window const seen{code.left, heed::unbounded};
+  if (log_n)
+    return {code.keep, attend(heed::causal{}, seen, heed::log_n_beyond{train_len}, heed::on{executor})};
+  return {code.keep, attend(heed::causal{}, seen, heed::on{executor})};
+}
 
 }  // namespace example

@@ -1,6 +1,5 @@
 #pragma once
 
-#include "attend.hpp"
 #include "tokenizer.hpp"
 
 #include <CLI/CLI.hpp>
@@ -43,6 +42,9 @@ int run_program(CLI::App& app, int argc, char** argv, Work work) {
   try {
     work();
     return 0;
+  } catch (std::bad_alloc const&) {
+    std::fprintf(stderr, "%s: out of memory\n", app.get_name().c_str());
+    return 1;
   } catch (std::exception const& error) {
     std::fprintf(stderr, "%s: %s\n", app.get_name().c_str(), error.what());
     return 1;

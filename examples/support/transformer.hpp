@@ -2,7 +2,7 @@
 
 #include "llama2.hpp"
 
-#include <heed/core/eigen.hpp>
+#include <heed/cache/kv_cache.hpp>
 
 #include <algorithm>
 #include <functional>
@@ -12,30 +12,18 @@
 
 namespace example {
 
-/// Attention of one layer, the only place where tokens meet: q [heads_q, len, dim], k and v [heads_kv, kv_len, dim],
-/// out as q. Neither q nor k is rotated: the position code belongs to the call, so the cache holds raw keys, and a
-/// prompt and a single token are the same call. See attend.hpp.
-using attention_function = std::function<void(heed::view<float const, 3> q, heed::view<float const, 3> k,
-                                              heed::view<float const, 3> v, heed::view<float, 3> out)>;
+/// Keys and values of one layer, kept as the position code wants them: a key is turned once, when it comes in.
+using key_cache = heed::kv_cache<float>;
+using cache_maker = std::function<key_cache(heed::index heads_kv, heed::index dim, heed::index capacity)>;
 
-/// Keys or values of one layer, `[len, kv_dim]`; the memory doubles when it is full.
-class growing_rows {
- public:
-  void append(matrix const& rows) {
-    if (len_ + rows.rows() > rows_.rows())
-      rows_.conservativeResize(std::max(2 * rows_.rows(), len_ + rows.rows()), rows.cols());
-    rows_.middleRows(len_, rows.rows()) = rows;
-    len_ += rows.rows();
-  }
-  auto all() const { return rows_.topRows(len_); }
+/// Attention of one layer, the only place where tokens meet: q and out [heads_q, len, dim], the last `len` rows of what
+/// the cache holds; a prompt and a single token are the same call. See attend.hpp.
+using attention_function =
+    std::function<void(heed::view<float const, 3> q, key_cache const& cache, heed::view<float, 3> out)>;
 
- private:
-  matrix rows_;
-  Eigen::Index len_ = 0;
-};
-
-struct layer_cache {
-  growing_rows keys, values;
+struct attention_way {
+  cache_maker make_cache;
+  attention_function attend;
 };
 
 /// x / √(mean x² + 1e-5) · gain, row by row.
@@ -47,9 +35,12 @@ inline matrix rms_norm(matrix const& x, weight_row const& gain) {
 /// A sequence under a model: tokens go in at the end, hidden states and logits come out.
 class transformer {
  public:
-  /// The model must outlive it.
-  transformer(llama2 const& model, attention_function attend)
-      : model_(model), attend_(std::move(attend)), caches_(model.layers().size()) {}
+  /// Memory for `capacity` tokens is taken here. The model must outlive it.
+  transformer(llama2 const& model, attention_way const& way, Eigen::Index capacity)
+      : model_(model), attend_(way.attend) {
+    for (std::size_t l = 0; l < model.layers().size(); ++l)
+      caches_.push_back(way.make_cache(model.shape().heads_kv, model.shape().head_dim(), capacity));
+  }
 
   /// Appends tokens, one or many, and returns their last hidden states, `[tokens, dim]`.
   matrix forward(std::span<int const> tokens) {
@@ -68,17 +59,16 @@ class transformer {
   matrix logits(matrix const& hidden) const { return hidden * model_.output().transpose(); }
 
  private:
-  matrix attention(llama2_layer const& layer, layer_cache& cache, matrix const& x) const {
+  matrix attention(llama2_layer const& layer, key_cache& cache, matrix const& x) const {
+    auto const& shape = model_.shape();
     matrix const in = rms_norm(x, layer.attention_norm);
     matrix const q = in * layer.wq.transpose();  // [len, heads_q · dim]: split into heads by strides, not by copies
-    cache.keys.append(in * layer.wk.transpose());
-    cache.values.append(in * layer.wv.transpose());
+    matrix const k = in * layer.wk.transpose();
+    matrix const v = in * layer.wv.transpose();
+    cache.append(heed::split_heads(heed::as_view(k), shape.heads_kv),
+                 heed::split_heads(heed::as_view(v), shape.heads_kv));
     matrix out(q.rows(), q.cols());
-
-    auto const& shape = model_.shape();
-    attend_(heed::split_heads(heed::as_view(q), shape.heads_q),
-            heed::split_heads(heed::as_view(cache.keys.all()), shape.heads_kv),
-            heed::split_heads(heed::as_view(cache.values.all()), shape.heads_kv),
+    attend_(heed::split_heads(heed::as_view(q), shape.heads_q), cache,
             heed::split_heads(heed::as_view(out), shape.heads_q));
     return out * layer.wo.transpose();
   }
@@ -94,7 +84,7 @@ class transformer {
 
   llama2 const& model_;
   attention_function attend_;
-  std::vector<layer_cache> caches_;
+  std::vector<key_cache> caches_;
 };
 
 }  // namespace example

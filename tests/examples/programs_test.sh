@@ -61,12 +61,45 @@ grep -q 'tokens/s' "$here/err" || complain "no tokens per second on standard err
   complain "another seed gives the same text"
 write --steps 600 --ignore-end --rope yarn --log-n >/dev/null || complain "generate stops at the training length"
 
+# Inside the window a scheme with a window writes plain RoPE's text; beyond, its own. Without one asked for, the window
+# is half the training length, and the training length for `window`.
+first=$(write --steps 60)
+write --steps 600 --ignore-end >"$here/rope"
+for scheme in rerope leaky_rerope self_extend window; do
+  write --steps 600 --ignore-end --rope $scheme --window 64 >"$here/out" || complain "generate fails with $scheme"
+  [ "$(head -c ${#first} "$here/out")" = "$first" ] || complain "$scheme changes the text inside its window"
+  cmp -s "$here/out" "$here/rope" && complain "$scheme changes nothing beyond its window"
+  [ $scheme = window ] && window=512 || window=256
+  [ "$(write --steps 600 --ignore-end --rope $scheme)" = "$(write --steps 600 --ignore-end --rope $scheme --window $window)" ] ||
+    complain "$scheme does not take $window for its window"
+done
+write --rope yarn --window 64 >/dev/null && complain "a window is taken where there is none"
+grep -q '^--window: goes with --rope rerope' "$here/err" || complain "no reason why a window is refused: $(cat "$here/err")"
+
+# The text's losses by position, the prompt's tokens not counted.
+write --steps 600 --ignore-end --rope rerope --window 256 >/dev/null || complain "generate fails with rerope"
+for range in 0-256 256-512 512-600; do
+  grep -q "^  $range  *[0-9][0-9]*\.[0-9]*$" "$here/err" || complain "no loss at positions $range: $(cat "$here/err")"
+done
+prompt=$(head -c 1000 "$texts/tinystories.txt")  # 256 to 512 tokens
+write --steps 600 --ignore-end --prompt "$prompt" >/dev/null || complain "generate fails with a prompt"
+grep -q '^  256-512 ' "$here/err" || complain "no losses after the prompt"
+grep -q '^  0-256 ' "$here/err" && complain "losses of the prompt"
+write --steps 200 --prompt "$prompt" >/dev/null || complain "generate fails with a prompt longer than the text"
+grep -q 'its own text' "$here/err" && complain "losses where nothing was written"
+
 read_text --text "$texts/tinystories.txt" --length 700 --windows 1 --csv "$here/table.csv" >"$here/out" || complain "extrapolate fails"
 [ "$(head -n 1 "$here/table.csv")" = 'method,0-256,256-512,512-700' ] || complain "header: $(head -n 1 "$here/table.csv")"
-[ "$(cut -d, -f1 "$here/table.csv" | sed -n '2,5p' | tr '\n' ' ')" = 'rope rope+logn linear linear+logn ' ] || complain "rows of the CSV"
-[ "$(grep -c '^[a-z_]*\(+logn\)\{0,1\},[0-9.]*,[0-9.]*,[0-9.]*$' "$here/table.csv")" -eq 14 ] || complain "not 14 rows of numbers"
+rows='rope rope+logn linear linear+logn ntk_aware ntk_aware+logn ntk_old ntk_old+logn ntk_fixed ntk_fixed+logn'
+rows="$rows ntk_mixed ntk_mixed+logn yarn yarn+logn rerope rerope+logn leaky_rerope self_extend window"
+[ "$(cut -d, -f1 "$here/table.csv" | sed 1d | tr '\n' ' ')" = "$rows " ] || complain "rows of the CSV"
+[ "$(grep -c '^[a-z_]*\(+logn\)\{0,1\},[0-9.]*,[0-9.]*,[0-9.]*$' "$here/table.csv")" -eq 19 ] || complain "not 19 rows of numbers"
 [ ! -s "$here/err" ] || complain "a progress bar without a terminal"
 grep -q '^rope+logn  *1\.' "$here/out" || complain "no table on standard output"
+read_text --text "$texts/tinystories.txt" --length 700 --windows 1 --rerope-window 700 --csv "$here/wide.csv" >"$here/out" ||
+  complain "extrapolate fails with a wide window"
+[ "$(grep '^rerope,' "$here/wide.csv" | cut -d, -f2-)" = "$(grep '^rope,' "$here/wide.csv" | cut -d, -f2-)" ] ||
+  complain "rerope with a window of the whole length is not rope"
 
 [ "$failures" -eq 0 ] && echo "all as it should be"
 exit $((failures > 0))
