@@ -8,6 +8,10 @@
 #include <heed/cache/kv_cache.hpp>
 #include <heed/core/openmp.hpp>
 #include <heed/core/thread_pool.hpp>
+#include <heed/gated/gau.hpp>
+#include <heed/gated/layers.hpp>
+#include <heed/gated/linear.hpp>
+#include <heed/gated/mixed_chunk.hpp>
 #include <heed/position/rerope.hpp>
 #include <heed/position/rotary.hpp>
 #include <heed/reference/attention.hpp>
