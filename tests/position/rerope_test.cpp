@@ -1,0 +1,208 @@
+#include "support/catch.hpp"
+
+#include <heed/attention/attention.hpp>
+#include <heed/attention/scores.hpp>
+#include <heed/core/thread_pool.hpp>
+#include <heed/position/rerope.hpp>
+#include <heed/reference/attention.hpp>
+
+#include "support/compare.hpp"
+#include "support/random.hpp"
+
+// ReRoPE, Leaky ReRoPE and Self-Extend through attention, in both drivers.
+
+namespace heed::test {
+namespace {
+
+template <class T>
+struct inputs {
+  tensor<T, 4> q, k, v;
+
+  inputs(index q_len, index kv_len, index dim = 16, index heads_q = 4, index heads_kv = 2, std::uint64_t seed = 51) {
+    generator random(seed);
+    q = normal_tensor<T, 4>({2, heads_q, q_len, dim}, random);
+    k = normal_tensor<T, 4>({2, heads_kv, kv_len, dim}, random);
+    v = normal_tensor<T, 4>({2, heads_kv, kv_len, 8}, random);
+  }
+
+  template <class... Ms>
+  tensor<T, 4> attend(Ms const&... ms) const {
+    return attention(q, k, v, ms...);
+  }
+};
+
+template <class T, class... Ms>
+void check(inputs<T> const& in, Ms const&... ms) {
+  using wide = std::conditional_t<std::is_same_v<T, double>, long double, double>;
+  auto const got = in.attend(ms...);
+  tensor<double, 4> expected(got.extents());
+  reference::attention<wide>(in.q, in.k, in.v, expected, ms...);
+  auto const a = accuracy_of(got, expected, in.v, reference::scores<wide>(in.q, in.k, ms...));
+  INFO("q_len " << in.q.extent(2) << ", kv_len " << in.k.extent(2) << ": " << a.message());
+  CHECK(a.within_bound());
+}
+
+rotary standard(index dim, layout channels = layout::half) { return {frequencies::standard(dim), channels}; }
+
+/// One row for the few-rows driver, two for its groups, then full blocks of lanes.
+constexpr index query_lengths[] = {1, 2, 70, 150};
+
+template <class T, class Code>
+void check_everywhere(Code const& code) {
+  for (index q_len : query_lengths) {
+    inputs<T> const in(q_len, 203);
+    check(in, code, causal{});
+    check(in, code);  // both ways: three branches
+    check(in, code, causal{}, log_n_beyond{64}, window{90, 0}, sink_tokens{3});
+    check(in, code, offset{10}, window{60, 60});
+  }
+}
+
+}  // namespace
+
+TEST_CASE("Rectified codes agree with the reference in both drivers", "[reference][contract]") {
+  rotary const turn = standard(16);
+  check_everywhere<double>(rerope{turn, 37});
+  check_everywhere<double>(leaky_rerope{turn, 37, 4});
+  check_everywhere<double>(self_extend{turn, 37, 4});
+  check_everywhere<float>(rerope{standard(16, layout::interleaved), 37});
+  check_everywhere<float>(leaky_rerope{turn, 20, 2.5});
+  check_everywhere<float>(self_extend{turn, 64, 8});
+}
+
+TEST_CASE("Rectified codes with any window, storage, factor and part of the channels", "[reference][contract]") {
+  rotary const turn = standard(16);
+  for (index q_len : {3, 80}) {
+    for (index w : {1, 2, 63, 64, 65, 96, 97, 150, 400}) {
+      check(inputs<float>(q_len, 160), rerope{turn, w}, causal{});
+      check(inputs<float>(q_len, 160), leaky_rerope{turn, w, 3}, offset{20});
+    }
+    check(inputs<Eigen::half>(q_len, 160), rerope{turn, 30}, causal{});
+    check(inputs<Eigen::bfloat16>(q_len, 160), leaky_rerope{turn, 30, 2}, causal{});
+    check(inputs<Eigen::half>(q_len, 160), self_extend{turn, 30, 4});
+    rotary const stretched{frequencies(std::vector<double>{1, 0.1, 0.02}, 1.3), layout::interleaved};
+    check(inputs<double>(q_len, 160), rerope{stretched, 30}, causal{});
+    check(inputs<double>(q_len, 160), leaky_rerope{stretched, 30, 3});
+    check(inputs<double>(q_len, 160), self_extend{stretched, 30, 3}, log_n{100});
+  }
+}
+
+TEST_CASE("A window of the length or more is RoPE, bit for bit", "[identities][contract]") {
+  rotary const turn = standard(16);
+  for (index q_len : query_lengths) {
+    inputs<float> const in(q_len, 150);
+    auto const plain = in.attend(turn, causal{}), full = in.attend(turn);
+    for (index w : {150, 151, 100000}) {
+      CHECK(same_bits(in.attend(rerope{turn, w}, causal{}), plain));
+      CHECK(same_bits(in.attend(leaky_rerope{turn, w, 7}, causal{}), plain));
+      CHECK(same_bits(in.attend(self_extend{turn, w, 7}, causal{}), plain));
+      CHECK(same_bits(in.attend(rerope{turn, w}), full));
+    }
+    CHECK(!same_bits(in.attend(rerope{turn, 100}, causal{}), plain));
+  }
+}
+
+TEST_CASE("Leaky ReRoPE lies between RoPE (k = 1) and ReRoPE (k to infinity)", "[identities][contract]") {
+  rotary const turn = standard(16);
+  for (index q_len : query_lengths) {
+    inputs<double> const in(q_len, 150);
+    for (index w : {1, 10, 64}) {
+      auto const against = [&](auto const& a, auto const& b) {
+        return difference_of(in.attend(a, causal{}), in.attend(b, causal{}), 1).absolute;
+      };
+      CHECK(against(leaky_rerope{turn, w, 1}, turn) < 1e-12);
+      CHECK(against(leaky_rerope{turn, w, 1e12}, rerope{turn, w}) < 1e-9);
+      CHECK(against(leaky_rerope{turn, w, 4}, turn) > 1e-4);
+      CHECK(against(leaky_rerope{turn, w, 4}, rerope{turn, w}) > 1e-4);
+      CHECK(difference_of(in.attend(leaky_rerope{turn, w, 1}), in.attend(turn), 1).absolute < 1e-12);
+    }
+    CHECK(difference_of(in.attend(self_extend{turn, 16, 1}), in.attend(turn), 1).absolute < 1e-12);
+  }
+}
+
+TEST_CASE("The distance w itself is far", "[contract]") {
+  // Self-Extend's branches differ at rel = w where groups do not divide it: i = 6, j = 1, w = 5, g = 3 gives
+  // 2 − 0 + 5 − 1 = 6, while near would be 5.
+  rotary const turn{frequencies(std::vector<double>{0.4}), layout::half};
+  tensor<double, 2> q({9, 2}), k({9, 2}), s({9, 9});
+  for (index i = 0; i < 9; ++i)
+    q(i, 0) = k(i, 0) = 1;
+  scores(q, k, s, self_extend{turn, 5, 3}, scale{1});
+  CHECK(s(6, 1) == Approx(std::cos(0.4 * 6)).epsilon(1e-14));
+  CHECK(s(6, 2) == Approx(std::cos(0.4 * 4)).epsilon(1e-14));
+  CHECK(s(1, 6) == Approx(std::cos(0.4 * 6)).epsilon(1e-14));
+  scores(q, k, s, rerope{turn, 3}, scale{1});
+  for (index i = 0; i < 9; ++i)
+    for (index j = 0; j < 9; ++j)
+      CHECK(s(i, j) == Approx(std::cos(0.4 * static_cast<double>(std::min<index>(std::abs(i - j), 3)))).epsilon(1e-14));
+  scores(q, k, s, leaky_rerope{turn, 3, 2}, scale{1});
+  CHECK(s(8, 1) == Approx(std::cos(0.4 * 5)).epsilon(1e-14));
+  CHECK(s(1, 8) == Approx(std::cos(0.4 * 5)).epsilon(1e-14));
+}
+
+TEST_CASE("Golden rows of ReRoPE and Leaky ReRoPE", "[contract]") {
+  Eigen::MatrixXd q(6, 4), k(6, 4), v(6, 3), out(6, 3);
+  for (int i = 0; i < 6; ++i)
+    for (int t = 0; t < 4; ++t) {
+      q(i, t) = std::sin(0.7 * i + 1.3 * t + 0.1);
+      k(i, t) = std::cos(0.9 * i - 0.5 * t + 0.2);
+      if (t < 3)
+        v(i, t) = std::sin(0.3 * i * i + 0.8 * t);
+    }
+  rotary const turn = standard(4, layout::interleaved);
+  auto const check_golden = [&](auto const& code, Eigen::RowVector3d const& last, double sum) {
+    attention(q, k, v, out, code, causal{});
+    CHECK((out.row(5) - last).cwiseAbs().maxCoeff() < 0.6e-8);
+    CHECK(out.sum() == Approx(sum).margin(1e-9).epsilon(0));
+    Eigen::MatrixXd row(1, 3);
+    attention(q.bottomRows(1), k, v, row, code, causal{});
+    CHECK((row.row(0) - last).cwiseAbs().maxCoeff() < 0.6e-8);
+  };
+  check_golden(rerope{turn, 2}, {0.23981179, 0.54439716, 0.51875852}, 8.8048061830);
+  check_golden(leaky_rerope{turn, 2, 2}, {0.24763989, 0.57099272, 0.54798903}, 8.7777781532);
+}
+
+TEST_CASE("Rectified codes: the same bits on every executor, and one visible key is its value",
+          "[identities][contract]") {
+  rotary const turn = standard(16);
+  Eigen::ThreadPool pool(3);
+  thread_pool place(pool);
+  for (index q_len : {1, 150}) {
+    inputs<float> const in(q_len, 5000);
+    CHECK(same_bits(in.attend(rerope{turn, 1024}, causal{}), in.attend(rerope{turn, 1024}, causal{}, on{place})));
+    auto const own = in.attend(rerope{turn, 4}, window{0, 0});
+    for (index c = 0; c < 8; ++c)
+      CHECK(own(1, 3, 0, c) == in.v(1, 1, 5000 - q_len, c));
+  }
+}
+
+TEST_CASE("Hidden keys do not reach a row of a rectified code", "[edges][contract]") {
+  rotary const turn = standard(16);
+  for (index q_len : {2, 70}) {
+    inputs<float> in(q_len, 150);
+    index const first = 150 - q_len;
+    auto const clean = in.attend(rerope{turn, 20}, causal{});
+    for (index c = 0; c < 16; ++c)
+      in.k(0, 0, 149, c) = in.v(0, 0, 149, c % 8) = std::numeric_limits<float>::quiet_NaN();
+    auto const out = in.attend(rerope{turn, 20}, causal{});
+    for (index i = 0; first + i < 149; ++i)
+      for (index c = 0; c < 8; ++c)
+        REQUIRE(out(0, 0, i, c) == clean(0, 0, i, c));
+    CHECK(std::isnan(out(0, 0, q_len - 1, 0)));
+  }
+}
+
+TEST_CASE("Rectified codes refuse windows below 1 and their like", "[errors][contract]") {
+  inputs<float> const in(2, 20);
+  rotary const turn = standard(16);
+  CHECK_THROWS_WITH(in.attend(rerope{turn, 0}), ContainsSubstring("window must be at least 1"));
+  CHECK_THROWS_AS(in.attend(rerope{turn, 0.5}), argument_error);
+  CHECK_THROWS_AS(in.attend(rerope{turn, -3}), argument_error);
+  CHECK_THROWS_AS(in.attend(rerope{turn, std::numeric_limits<double>::quiet_NaN()}), argument_error);
+  CHECK_THROWS_AS(in.attend(leaky_rerope{turn, 4, 0}), argument_error);
+  CHECK_THROWS_AS(in.attend(leaky_rerope{turn, 4, -1}), argument_error);
+  CHECK_THROWS_AS(in.attend(self_extend{turn, 4, 0}), argument_error);
+  CHECK_THROWS_AS(in.attend(rerope{standard(32), 4}), argument_error);
+}
+
+}  // namespace heed::test
