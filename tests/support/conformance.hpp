@@ -17,7 +17,7 @@ namespace heed::test {
 
 /// One tensor of a case, as it was read.
 struct stored_tensor {
-  std::string dtype;  // float32, float64, float16, bool, int64
+  std::string dtype;  // float32, float64, float16, bool, int32, int64
   std::vector<index> shape;
   std::vector<char> bytes;
 
@@ -40,6 +40,8 @@ struct stored_tensor {
       return static_cast<double>(read<Eigen::half>(i));
     if (dtype == "bool")
       return read<unsigned char>(i) != 0 ? 1 : 0;
+    if (dtype == "int32")
+      return static_cast<double>(read<std::int32_t>(i));
     if (dtype == "int64")
       return static_cast<double>(read<std::int64_t>(i));
     detail::fail("conformance: no reader for dtype ", dtype);
@@ -78,7 +80,7 @@ struct conformance_case {
 
 inline std::size_t size_of_dtype(std::string const& dtype) {
   static std::map<std::string, std::size_t> const sizes{
-      {"float32", 4}, {"float64", 8}, {"float16", 2}, {"bool", 1}, {"int64", 8}};
+      {"float32", 4}, {"float64", 8}, {"float16", 2}, {"bool", 1}, {"int32", 4}, {"int64", 8}};
   auto const found = sizes.find(dtype);
   if (found == sizes.end())
     detail::fail("conformance: unknown dtype ", dtype);
