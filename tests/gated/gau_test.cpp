@@ -207,7 +207,8 @@ TEST_CASE("GAU of GAU-α's size: a worker's scratch stays below 1 MiB", "[resour
   CHECK(wide.key_size() == 128);
   for (index len : {1, 8, 512, 4096}) {
     tensor<float, 2> const x({len, 768});
-    for (plan const& p : {wide.explain(x, squared_relu{visible{}}), wide.explain(x, causal{}, log_n_clamped{512, 16})}) {
+    for (plan const& p :
+         {wide.explain(x, squared_relu{visible{}}), wide.explain(x, causal{}, log_n_clamped{512, 16})}) {
       INFO(p);
       CHECK(p.scratch_bytes <= std::size_t{1} << 20);
       CHECK(p.values == "in place");
@@ -221,7 +222,8 @@ TEST_CASE("GAU of GAU-α's size: a worker's scratch stays below 1 MiB", "[resour
 TEST_CASE("GAU refuses bad weights and inputs by name", "[errors]") {
   layer<float> l(19, 1, 6, 8, 12, 4);
   tensor<float, 2> const narrow({8, 24}), other({2, 5}), short_out({12, 7});
-  CHECK_THROWS_WITH(gau<float>(narrow, l.gamma, l.w_out), ContainsSubstring("gau: w_in must be [dim, 2 e + s] with w_out's e = 12"));
+  CHECK_THROWS_WITH(gau<float>(narrow, l.gamma, l.w_out),
+                    ContainsSubstring("gau: w_in must be [dim, 2 e + s] with w_out's e = 12"));
   CHECK_THROWS_WITH(gau<float>(l.w_in, other, l.w_out), "gau: gamma must be [2, 4], got [2, 5]");
   CHECK_THROWS_WITH(gau<float>(l.w_in, l.gamma, other, l.w_out), "gau: beta must be [2, 4] or empty, got [2, 5]");
   CHECK_THROWS_WITH(gau<float>(l.w_in, l.gamma, short_out), "gau: w_out.extent(dim) must equal w_in's 8, got 7");
@@ -233,7 +235,8 @@ TEST_CASE("GAU refuses bad weights and inputs by name", "[errors]") {
   view<float, 3> const folded(l.out.data(), {1, 6, 8}, {48, 0, 1});
   CHECK_THROWS_WITH(made.forward(l.x, folded), ContainsSubstring("gau: out must not overlap itself"));
   std::vector<index> const many{1, 2};
-  CHECK_THROWS_WITH(made.forward(l.x, l.out, lengths{many}), ContainsSubstring("lengths must have one number per batch"));
+  CHECK_THROWS_WITH(made.forward(l.x, l.out, lengths{many}),
+                    ContainsSubstring("lengths must have one number per batch"));
   CHECK(l.out(0, 5, 7) == -77);
 }
 

@@ -234,6 +234,8 @@ TEST_CASE("Mixed chunk attention refuses bad input by name", "[errors]") {
                     ContainsSubstring("k_quad.extent(dim) must equal q_quad's 4, got 3"));
   CHECK_THROWS_WITH(mixed_chunk_attention(in.q_quad, in.k_quad, in.q_lin, in.k_lin, in.v, in.v, chunks{4}),
                     ContainsSubstring("out must not share memory with v"));
+  workspace small(1024);
+  CHECK_THROWS_WITH(in.attend({4}, with{small}), ContainsSubstring("workspace must have at least"));
   CHECK(in.out(1, 19, 2) == -77);
 }
 

@@ -246,19 +246,25 @@ linear_problem<T> fold_linear(description const& said, linear_description const&
   return p;
 }
 
+/// The scratch of a call, its executor's workers counted.
+template <real T, class Map, class Executor>
+std::size_t linear_bytes(linear_problem<T> const& p, Map const& map, Executor& place) {
+  linear_shape const shape = linear_pass<T, Map>::shape(p, map);
+  return static_cast<std::size_t>(shape.tasks > 1 ? place.concurrency() : 1) * shape.scratch;
+}
+
 template <real T, class Map, class Executor>
 void run_linear(char const* function, linear_problem<T> const& p, Map const& map, Executor& place, workspace* given) {
   if (p.batch == 0 || p.heads_kv == 0)
     return;
   linear_shape const shape = linear_pass<T, Map>::shape(p, map);
-  int const workers = shape.tasks > 1 ? place.concurrency() : 1;
-  with_scratch(function, static_cast<std::size_t>(workers) * shape.scratch, given, [&](std::byte* memory) {
+  with_scratch(function, linear_bytes(p, map, place), given, [&](std::byte* memory) {
     auto const task = [&](index at, int worker) {
       linear_pass<T, Map> pass(p, map, shape, arena(memory + static_cast<std::size_t>(worker) * shape.scratch));
       pass.run(at);
     };
     inline_executor here;
-    if (workers == 1)
+    if (shape.tasks == 1)
       here.run(shape.tasks, task);
     else
       place.run(shape.tasks, task);
@@ -351,11 +357,7 @@ std::size_t linear_workspace_bytes(Q const& q, K const& k, V const& v, Ms const&
   view<element const, rank> const out(reinterpret_cast<element const*>(nowhere), extents);
   return impl::with_linear(queries, as_view(k), as_view(v), out, read, [&](auto const& p, auto const& map) {
     inline_executor here;
-    auto const shape =
-        linear_pass<std::remove_const_t<decltype(arithmetic_t<element>())>, std::remove_cvref_t<decltype(map)>>::shape(
-            p, map);
-    auto const workers = shape.tasks > 1 ? impl::executor_of(read, here).concurrency() : 1;
-    return static_cast<std::size_t>(workers) * shape.scratch;
+    return impl::linear_bytes(p, map, impl::executor_of(read, here));
   });
 }
 

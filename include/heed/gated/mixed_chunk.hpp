@@ -216,6 +216,14 @@ requires(tensor_like<KLin>&& tensor_like<Out>) void mixed_chunk_attention(QQuad 
   impl::check_mixed(x, c, read.said);
   using T = arithmetic_t<stored>;
   auto const linear = impl::linear_part_of<T>(x, c, read.said);
+  inline_executor here;
+  auto& place = impl::executor_of(read, here);
+  workspace* const scratch = impl::workspace_of(read);
+  identity const map;
+  std::size_t const bytes = impl::linear_bytes(linear, map, place);
+  detail::expect(scratch == nullptr || scratch->size() >= bytes,
+                 "mixed_chunk_attention: with's workspace must have at least ", bytes,
+                 " bytes for the linear part, got ", scratch == nullptr ? 0 : scratch->size());
   impl::with_quadratic_modifiers(
       [&](auto const&... each) {
         for (index b = 0; b < linear.batch; ++b)
@@ -223,9 +231,7 @@ requires(tensor_like<KLin>&& tensor_like<Out>) void mixed_chunk_attention(QQuad 
                                impl::element_of<V const&>, stored>(x, c, b, linear.keys_of(b), each...);
       },
       read.flat);
-  inline_executor here;
-  identity const map;
-  impl::run_linear("mixed_chunk_attention", linear, map, impl::executor_of(read, here), impl::workspace_of(read));
+  impl::run_linear("mixed_chunk_attention", linear, map, place, scratch);
 }
 
 HEED_ISA_END
