@@ -74,6 +74,9 @@ TEST_CASE("A row that sees nothing is zero, with every normaliser and gate", "[e
   std::vector<double> const sinks{1.5, 1.5, 1.5, 1.5};
   std::vector<index> const lens{0, 131};
   tensor<double, 4> u({1, 1, 1, 1});
+  tensor<bool, 2> const nothing({1, 1});
+  tensor<double, 2> hiding({1, 1});
+  hiding(0, 0) = -infinity;
   for (double gate_of : {nan, infinity, 2.0})
     for (index q_len : {70, 2}) {
       u(0, 0, 0, 0) = gate_of;
@@ -85,7 +88,7 @@ TEST_CASE("A row that sees nothing is zero, with every normaliser and gate", "[e
       tensor<double, 3> l({2, 4, q_len}), h({2, 4, q_len});
       auto const check_zero = [&](double expected_lse, auto const&... ms) {
         fill(in.out.view(), [] { return 7.0; });
-        in.attend(ms..., lengths{lens}, gate{u});
+        in.attend(ms..., gate{u});
         bool zero = true;
         for (index head = 0; head < 4; ++head)
           for (index i = 0; i < q_len; ++i) {
@@ -97,14 +100,24 @@ TEST_CASE("A row that sees nothing is zero, with every normaliser and gate", "[e
         INFO("gate " << gate_of << ", q_len " << q_len << ", lse " << expected_lse);
         CHECK(zero);
       };
-      check_zero(-infinity, lse{l}, entropy{h});
-      check_zero(-infinity, lse{l}, entropy{h}, log_n{512}, causal{});
-      check_zero(1.5, lse{l}, entropy{h}, sink_logits{sinks});
+      lengths const short_one{lens};
+      check_zero(-infinity, lse{l}, entropy{h}, short_one);
+      check_zero(-infinity, lse{l}, entropy{h}, short_one, log_n{512}, causal{});
+      check_zero(-infinity, lse{l}, entropy{h}, causal{}, offset{-q_len});
+      check_zero(-infinity, lse{l}, entropy{h}, mask{nothing});
+      check_zero(-infinity, lse{l}, entropy{h}, bias{hiding}, log_n{512});
+      check_zero(1.5, lse{l}, entropy{h}, sink_logits{sinks}, short_one);
+      check_zero(1.5, lse{l}, entropy{h}, sink_logits{sinks}, mask{nothing});
       fill(l.view(), [] { return -1.0; });
-      check_zero(-1, squared_relu{row_sum{}});
-      check_zero(-1, squared_relu{visible{}});
-      check_zero(-1, squared_relu{fixed{3}});
-      check_zero(-1, l2_softmax{});
+      fill(h.view(), [] { return 0.0; });
+      check_zero(-1, squared_relu{row_sum{}}, short_one);
+      check_zero(-1, squared_relu{visible{}}, short_one);
+      check_zero(-1, squared_relu{fixed{3}}, short_one);
+      check_zero(-1, l2_softmax{}, short_one);
+      check_zero(-1, squared_relu{row_sum{}}, mask{nothing});
+      check_zero(-1, squared_relu{visible{}}, mask{nothing});
+      check_zero(-1, squared_relu{fixed{3}}, mask{nothing});
+      check_zero(-1, l2_softmax{}, mask{nothing});
     }
 }
 
