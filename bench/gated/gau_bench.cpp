@@ -9,7 +9,6 @@
 /// Gated and linear attention, one thread, float.
 ///
 /// - squared_relu/<len>x<dim>/<e>: relu² attention; against_softmax: softmax's time ÷ its time (above 1: faster).
-/// - wide/<lead>: relu² attention with e = 1536 whose value rows lie `lead` floats apart; gflops, of_peak.
 /// - layer/<len>: a GAU layer of GAU-α's size (768, 1536, 128); gflops, of_peak, against_softmax.
 /// - mixed_chunk/<len>, linear/<len>, retention/<len>: s = 128, e = 256; slope: d log(time) / d log(len) from the length
 ///   before to this one, both taken in turns; dense: squared-ReLU attention's time ÷ its time.
@@ -49,17 +48,6 @@ void squared_relu(benchmark::State& state) {
   c.run([&] { heed::attention(in.q, in.k, in.v, in.out, heed::squared_relu{heed::fixed{1024}}); });
   c.count_flops(in.flops());
   c.count_ratio("against_softmax", "softmax");
-}
-
-void wide(benchmark::State& state) {
-  index const lead = state.range(0);
-  inputs in(1024, 128, lead);
-  heed::view<float const, 2> const v(in.v.data(), {1024, 1536}, {lead, 1});
-  heed::view<float, 2> const out(in.out.data(), {1024, 1536}, {lead, 1});
-  comparison c(state);
-  c.against("peak", [] { return bench::fma_peak(); });
-  c.run([&] { heed::attention(in.q, in.k, v, out, heed::squared_relu{heed::fixed{1024}}); });
-  c.count_flops(2.0 * 1024 * 1024 * (128 + 1536));
 }
 
 void layer(benchmark::State& state) {
@@ -119,8 +107,8 @@ BENCHMARK(squared_relu)
     ->Args({512, 64, 64})
     ->Args({2048, 64, 64})
     ->Args({2048, 128, 128})
+    ->Args({1024, 128, 512})
     ->Args({1024, 128, 1536});
-BENCHMARK(wide)->UseManualTime()->Arg(1536)->Arg(1552)->Arg(1600);
 BENCHMARK(layer)->UseManualTime()->Arg(128)->Arg(512)->Arg(2048);
 BENCHMARK(mixed_chunk)->UseManualTime()->RangeMultiplier(2)->Range(4096, 65536);
 BENCHMARK(linear)->UseManualTime()->RangeMultiplier(2)->Range(4096, 65536);

@@ -57,7 +57,6 @@ class product_matrix {
 /// What forward() keeps between its three steps, in one allocation.
 template <real T>
 struct gau_scratch {
-  index ld_u = 0;  // of u and v
   T *u = nullptr, *v = nullptr, *q = nullptr, *k = nullptr;
   T* staged = nullptr;  // [worker][row_block][dim], where x or out cannot be read or written by a product
   index staged_per_worker = 0;
@@ -160,7 +159,7 @@ class gau {
     operand const from = rows_of("x", as_view(x));
     // Nothing is read: any address will do.
     auto* const any = const_cast<arithmetic*>(w_in_.data());
-    impl::gau_scratch<arithmetic> const shape{lead(), any, any, any, any};
+    impl::gau_scratch<arithmetic> const shape{any, any, any, any};
     return with_inside(
         from, shape,
         [](auto const& q, auto const& k, auto const& v, auto const&, auto const&... more) {
@@ -221,21 +220,13 @@ class gau {
     return o;
   }
 
-  // An odd number of cache lines: the value product walks down a few columns of v, and rows 1536 floats apart would
-  // fall into two of the first-level cache's 64 sets. Measured by heed_bench_gau --benchmark_filter=wide.
-  index lead() const {
-    constexpr index line = 64 / static_cast<index>(sizeof(arithmetic));
-    return ((expanded() + line - 1) / line | 1) * line;
-  }
-
   impl::gau_scratch<arithmetic> make_scratch(operand const& x, operand const& out, int workers,
                                              workspace& memory) const {
     index const rows = x.extents[0] * x.extents[2];
     auto const lay = [&](arena a) {
       impl::gau_scratch<arithmetic> s;
-      s.ld_u = lead();
-      s.u = a.take<arithmetic>(rows * s.ld_u);
-      s.v = a.take<arithmetic>(rows * s.ld_u);
+      s.u = a.take<arithmetic>(rows * expanded());
+      s.v = a.take<arithmetic>(rows * expanded());
       s.q = a.take<arithmetic>(rows * key_size());
       s.k = a.take<arithmetic>(rows * key_size());
       s.staged_per_worker = direct(x) && direct(out) ? 0 : row_block * dim();
@@ -276,8 +267,8 @@ class gau {
       arithmetic* to;
       index ld, columns, first;
     };
-    for (part const& p : {part{to.u + at * to.ld_u, to.ld_u, e, 0}, part{to.v + at * to.ld_u, to.ld_u, e, e},
-                          part{to.q + at * s, s, s, 2 * e}}) {
+    for (part const& p :
+         {part{to.u + at * e, e, e, 0}, part{to.v + at * e, e, e, e}, part{to.q + at * s, s, s, 2 * e}}) {
       impl::multiply(from, ld, w_in_.data() + p.first, w_in_.ld(), rows, dim(), p.columns, p.to, p.ld);
       for (index i = 0; i < rows; ++i)
         impl::silu_row(p.to + i * p.ld, p.columns);
@@ -295,9 +286,8 @@ class gau {
   decltype(auto) with_inside(operand const& x, impl::gau_scratch<arithmetic> const& s, F const& f,
                              Ms const&... ms) const {
     index const b = x.extents[0], n = x.extents[2], size = key_size(), e = expanded();
-    index_array<4> const narrow{n * size, n * size, size, 1}, wide{n * s.ld_u, n * s.ld_u, s.ld_u, 1};
-    view<arithmetic, 4> const q(s.q, {b, 1, n, size}, narrow), k(s.k, {b, 1, n, size}, narrow);
-    view<arithmetic, 4> const v(s.v, {b, 1, n, e}, wide), u(s.u, {b, 1, n, e}, wide);
+    view<arithmetic, 4> const q(s.q, {b, 1, n, size}), k(s.k, {b, 1, n, size});
+    view<arithmetic, 4> const v(s.v, {b, 1, n, e}), u(s.u, {b, 1, n, e});
     if constexpr (names<Ms...>(family::offset))
       return f(q, k, v, u, heed::gate{u}, ms...);
     else
@@ -318,12 +308,12 @@ class gau {
   /// Rows of u into rows of out.
   void leave(operand const& out, index batch, index first, index rows, impl::gau_scratch<arithmetic> const& from,
              int worker) const {
-    arithmetic const* const gated = from.u + (batch * out.extents[2] + first) * from.ld_u;
+    arithmetic const* const gated = from.u + (batch * out.extents[2] + first) * expanded();
     bool const straight = direct(out);
     auto* const to = const_cast<std::byte*>(out.at(batch, 0, first, 0));
     arithmetic* const rows_to = straight ? reinterpret_cast<arithmetic*>(to) : from.staging(worker);
     index const ld = straight ? out.strides[2] : dim();
-    impl::multiply(gated, from.ld_u, w_out_.data(), w_out_.ld(), rows, expanded(), dim(), rows_to, ld);
+    impl::multiply(gated, expanded(), w_out_.data(), w_out_.ld(), rows, expanded(), dim(), rows_to, ld);
     if (!straight)
       for (index i = 0; i < rows; ++i)
         store_row(rows_to + i * ld, dim(), to + i * out.strides[2] * size_of(out.kind), out.kind, out.strides[3]);

@@ -19,7 +19,9 @@ inline bool elements_distinct(operand const& x) {
     if (x.extents[r] > 1)
       steps[count++] = {std::abs(x.strides[r]), x.extents[r]};
   }
-  std::sort(steps.begin(), steps.begin() + static_cast<std::ptrdiff_t>(count));
+  for (std::size_t i = 1; i < count; ++i)
+    for (std::size_t j = i; j > 0 && steps[j] < steps[j - 1]; --j)
+      std::swap(steps[j], steps[j - 1]);
   index below = 1;
   for (std::size_t i = 0; i < count; ++i) {
     if (steps[i].first < below)
