@@ -155,6 +155,7 @@ std::size_t block_scratch(Q const& q, problem<T> const& p, vq_walk<T> const& wal
 template <class Q, class K, class V, class Out, real T, class... Ms>
 requires(tensor_like<K>&& tensor_like<Out>) void vq_attention(Q const& q, K const& k, V const& v, Out&& out,
                                                               codebook<T> const& book, index block, Ms const&... ms) {
+  impl::check_vq_types<Q, V, T, Ms...>();
   auto const results = as_view(std::forward<Out>(out));
   static_assert(impl::rank_of<Out> == impl::rank_of<Q const&>, "heed: out must have the rank of q and v");
   static_assert(!std::is_const_v<std::remove_reference_t<decltype(*results.data())>>, "heed: out must not be const");

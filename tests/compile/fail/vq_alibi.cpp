@@ -1,0 +1,6 @@
+// expect: vq keys take no alibi
+#include <heed/vq/state.hpp>
+
+void f(heed::tensor<float, 2> const& x, heed::tensor<float, 2>& out, heed::codebook<float> const& book) {
+  heed::vq_attention(x, x, x, out, book, 2, heed::alibi::standard(1));
+}
