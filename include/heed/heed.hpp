@@ -16,3 +16,6 @@
 #include <heed/position/rotary.hpp>
 #include <heed/reference/attention.hpp>
 #include <heed/version.hpp>
+#include <heed/vq/attention.hpp>
+#include <heed/vq/codebook.hpp>
+#include <heed/vq/state.hpp>
