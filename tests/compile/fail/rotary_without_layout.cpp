@@ -1,4 +1,4 @@
-// expect: error
+// expect: no matching (function|constructor)
 #include <heed/attention/attention.hpp>
 #include <heed/position/rotary.hpp>
 #include <Eigen/Core>
