@@ -37,10 +37,12 @@ def main():
         f"VQ keys\n{dense[-1] / vq[-1]:.0f} times faster", (length[-1], vq[-1]), xytext=(8, 0), textcoords="offset points",
         va="center", color="#1f77b4",
     )
-    for power, start, name in ((2, dense[0], "length²"), (1, vq[0], "length")):
-        guide = [start * 0.6 * (n / length[0]) ** power for n in length]
-        axes.loglog(length, guide, ":", color="#aaaaaa", lw=1.2)
-        axes.annotate(name, (length[-2], guide[-2]), xytext=(4, -14), textcoords="offset points", color="#888888")
+    for power, end, name, above in ((2, dense[-1], "∝ length²", 1.7), (1, vq[-1], "∝ length", 1 / 2.4)):
+        guide = [end * above * (n / length[-1]) ** power for n in length]
+        axes.loglog(length[-3:], guide[-3:], ":", color="#999999", lw=1.4)
+        axes.annotate(
+            name, (length[-3], guide[-3]), xytext=(-4, 0), textcoords="offset points", ha="right", va="center", color="#888888"
+        )
     axes.set_title("Causal attention: time against length", loc="left", fontweight="bold", pad=12)
     axes.set_xlabel("length, in tokens")
     axes.set_xticks(length)
