@@ -1,5 +1,5 @@
-// One idea: longer contexts blur attention, and one can watch it. Entropy of rows against length, plain beside log-n,
-// with keys of which a few matter. `13_diagnostics entropy.csv` writes the table for plot_diagnostics.py.
+// One idea: longer contexts blur attention, and one can watch it. Entropy of rows against length, plain beside log-n, on
+// random queries and keys. `13_diagnostics entropy.csv` writes the table for plot_diagnostics.py.
 
 #include <heed/attention/attention.hpp>
 #include <heed/diagnostics/sparsity.hpp>

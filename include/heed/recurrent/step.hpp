@@ -55,7 +55,7 @@ template <class... Ms>
 constexpr void check_recurrent_modifiers(std::tuple<Ms const&...> const*) {
   static_assert(
       ((family_of<Ms>() != family::offset && family_of<Ms>() != family::lengths) && ...),
-      "heed: recurrent_attention takes no offset or lengths: query i stands at position i and reads keys 0…i");
+      "heed: recurrent_attention takes no offset or lengths: query i stands at position i and reads keys 0 to i");
   static_assert(
       ((family_of<Ms>() != family::executor && family_of<Ms>() != family::workspace) && ...),
       "heed: recurrent_attention takes no on{…} or with{…}: it walks on the calling thread in its own memory");
