@@ -71,7 +71,9 @@ void check(example<T>& in, request const& r, std::string const& what) {
     CHECK(d.relative <= 4 * epsilon * scores);
     difference const l = difference_of(lse_got, lse_expected, 1);
     INFO("lse: " << l.message());
-    CHECK(l.absolute <= 4 * epsilon * (scores + std::log(1 + keys)));
+    // The contract bounds out; lse takes the rounding of a product of dim terms, which grows like √dim, as it is.
+    double const product = std::max(1.0, std::sqrt(static_cast<double>(in.q.extent(3))) / 4);
+    CHECK(l.absolute <= 4 * epsilon * (scores * product + std::log(1 + keys)));
   } else {
     // The weights are not shares of one: the error is relative to their sum.
     double const whole = std::max(largest(truth.out), magnitude);
