@@ -139,7 +139,7 @@ std::size_t block_scratch(Q const& q, problem<T> const& p, vq_walk<T> const& wal
 /// | k | [batch, heads_kv, kv_len, dim], or int32 codes [batch, heads_kv, kv_len] |
 /// | v | [batch, heads_kv, kv_len, dim_v] |
 /// | out | [batch, heads_q, q_len, dim_v] |
-/// | book | heads_kv vectors sets of dim numbers |
+/// | book | a codebook of heads_kv sets of vectors of dim numbers |
 /// | block | rows of a block, at least 1: some hundreds is best |
 ///
 /// - Rank 3 drops batch, rank 2 heads too. Storage mixes as in `attention`.
