@@ -315,7 +315,8 @@ decltype(auto) with_linear(Q const& q, K const& k, V const& v, Out const& out, R
 /// @throws argument_error naming the argument, before anything is written
 /// @see Katharopoulos et al. 2020, arXiv 2006.16236; Sun et al. 2023, arXiv 2307.08621; formulas C4
 template <class Q, class K, class V, class Out, class... Ms>
-requires(tensor_like<K>&& tensor_like<Out>) void linear_attention(Q&& q, K&& k, V&& v, Out&& out, Ms const&... ms) {
+  requires(tensor_like<K> && tensor_like<Out>)
+void linear_attention(Q&& q, K&& k, V&& v, Out&& out, Ms const&... ms) {
   impl::check_types<Q, K, V>();
   auto const results = as_view(std::forward<Out>(out));
   static_assert(!std::is_const_v<std::remove_reference_t<decltype(*results.data())>>, "heed: out must not be const");

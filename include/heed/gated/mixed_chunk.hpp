@@ -197,7 +197,8 @@ linear_problem<T> linear_part_of(mixed_operands const& x, chunks const& c, descr
 /// @throws argument_error naming the argument, before anything is written
 /// @see Hua et al. 2022, arXiv 2202.10447; kexue.fm/archives/8934; formulas C3, E4
 template <class QQuad, class KQuad, class QLin, class KLin, class V, class Out, class... Ms>
-requires(tensor_like<KLin>&& tensor_like<Out>) void mixed_chunk_attention(QQuad const& q_quad, KQuad const& k_quad,
+  requires(tensor_like<KLin> && tensor_like<Out>)
+void mixed_chunk_attention(QQuad const& q_quad, KQuad const& k_quad,
                                                                           QLin const& q_lin, KLin const& k_lin,
                                                                           V const& v, Out&& out, chunks const& c,
                                                                           Ms const&... ms) {

@@ -38,8 +38,8 @@ struct row_positions {
 };
 
 template <class Number>
-requires std::is_arithmetic_v<Number> row_positions list_positions(Number const* list, index_array<2> const& extents,
-                                                                   index_array<2> const& strides) {
+  requires std::is_arithmetic_v<Number>
+row_positions list_positions(Number const* list, index_array<2> const& extents, index_array<2> const& strides) {
   auto const read = [](void const* p, index i) { return static_cast<double>(static_cast<Number const*>(p)[i]); };
   return {0, list, read, extents, strides};
 }

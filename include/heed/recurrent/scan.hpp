@@ -140,7 +140,8 @@ class prefix_scan {
 /// @throws argument_error naming the argument, before anything is written
 /// @see Rabe and Staats 2021, arXiv 2112.05682; formulas A1, C7
 template <class Q, class K, class V, class Out, class... Ms>
-requires(tensor_like<K>&& tensor_like<Out>) void attention_scan(Q const& q, K const& k, V const& v, Out&& out,
+  requires(tensor_like<K> && tensor_like<Out>)
+void attention_scan(Q const& q, K const& k, V const& v, Out&& out,
                                                                 Ms const&... ms) {
   impl::check_types<Q const&, K const&, V const&>();
   using T = arithmetic_t<impl::element_of<Q const&>>;

@@ -153,7 +153,8 @@ std::size_t block_scratch(Q const& q, problem<T> const& p, vq_walk<T> const& wal
 /// @throws argument_error as `attention`, before anything is written
 /// @see Lingle 2023, arXiv 2309.16354; Su, kexue.fm/archives/9844; formulas C6
 template <class Q, class K, class V, class Out, real T, class... Ms>
-requires(tensor_like<K>&& tensor_like<Out>) void vq_attention(Q const& q, K const& k, V const& v, Out&& out,
+  requires(tensor_like<K> && tensor_like<Out>)
+void vq_attention(Q const& q, K const& k, V const& v, Out&& out,
                                                               codebook<T> const& book, index block, Ms const&... ms) {
   impl::check_vq_types<Q, V, T, Ms...>();
   auto const results = as_view(std::forward<Out>(out));
@@ -198,7 +199,8 @@ requires(tensor_like<K>&& tensor_like<Out>) void vq_attention(Q const& q, K cons
 
 /// The same, into a new tensor of q's scalar and rank.
 template <class Q, class K, class V, real T, class... Ms>
-requires(tensor_like<K> && (modifier<Ms> && ...)) auto vq_attention(Q const& q, K const& k, V const& v,
+  requires(tensor_like<K> && (modifier<Ms> && ...))
+auto vq_attention(Q const& q, K const& k, V const& v,
                                                                     codebook<T> const& book, index block,
                                                                     Ms const&... ms) {
   constexpr int rank = impl::rank_of<Q const&>;
