@@ -116,6 +116,29 @@ inline void expect_same(char const* what, index_array<4> const& got, index_array
                    r, ", got ", got[r]);
 }
 
+/// The shares of two finished rows in their union, by their lse.
+template <real T>
+struct joined_row {
+  bool first_is_greater;
+  T greater, less;  // shares; both 0 where neither row saw anything
+  double lse;
+
+  joined_row(double lse_a, double lse_b) : first_is_greater(!(lse_a < lse_b)) {
+    double const top = first_is_greater ? lse_a : lse_b, safe = safe_maximum<double>(top);
+    double const e = std::exp(top - safe), rest = std::exp((first_is_greater ? lse_b : lse_a) - safe), sum = e + rest;
+    greater = static_cast<T>(sum == 0 ? 0 : e / sum);
+    less = static_cast<T>(sum == 0 ? 0 : rest / sum);
+    lse = sum == 0 ? top : top + std::log(sum);
+  }
+
+  /// One fixed form for both orders; a row without a share is not even looked at.
+  T operator()(T a, T b) const {
+    T const great = first_is_greater ? a : b, small = first_is_greater ? b : a;
+    if (greater == T(0)) return T(0);
+    return less == T(0) ? great : heed::fma(small, less, great * greater);
+  }
+};
+
 }  // namespace impl
 
 /// Joins the finished results of two calls over disjoint keys of the same queries:
@@ -138,7 +161,10 @@ void merge(OutA const& out_a, LseA const& lse_a, OutB const& out_b, LseB const& 
   impl::expect_same("out", to.extents, a.extents);
   index const rows = a.extents[0] * a.extents[1] * a.extents[2], n = a.extents[3];
   auto const per_row = [&](operand x, char const* what) {
-    if (x.extents[2] == a.extents[2] && x.extents[3] == 1) std::swap(x.extents[2], x.extents[3]), std::swap(x.strides[2], x.strides[3]);
+    if (x.extents[2] == a.extents[2] && x.extents[3] == 1) {  // an Eigen column
+      std::swap(x.extents[2], x.extents[3]);
+      std::swap(x.strides[2], x.strides[3]);
+    }
     impl::expect_same(what, {1, x.extents[1], x.extents[2], x.extents[3]}, {1, a.extents[0], a.extents[1], a.extents[2]});
     return x;
   };
@@ -147,19 +173,14 @@ void merge(OutA const& out_a, LseA const& lse_a, OutB const& out_b, LseB const& 
   operand const ls = per_row(make_operand(as_view(lse)), "lse");
   for (index row = 0; row < rows; ++row) {
     auto const at = impl::place_of({1, a.extents[0], a.extents[1], a.extents[2]}, row);
-    double const x = la(0, at[1], at[2], at[3]), y = lb(0, at[1], at[2], at[3]);
-    double const top = std::max(x, y), safe = safe_maximum<double>(top);
-    double const ex = std::exp(x - safe), ey = std::exp(y - safe), sum = ex + ey;
-    auto const wx = static_cast<T>(sum == 0 ? 0 : ex / sum), wy = static_cast<T>(sum == 0 ? 0 : ey / sum);
+    impl::joined_row<T> const joined(la(0, at[1], at[2], at[3]), lb(0, at[1], at[2], at[3]));
     for (index c = 0; c < n; ++c) {
-      T const p = static_cast<T>(a(at[1], at[2], at[3], c)), r = static_cast<T>(b(at[1], at[2], at[3], c));
-      T const joined = wx == T(0) && wy == T(0) ? T(0) : wy == T(0) ? p : wx == T(0) ? r : wx * p + wy * r;
-      store_row(&joined, 1, const_cast<std::byte*>(to.at(at[1], at[2], at[3], c)), to.kind, 1);
+      T const value = joined(static_cast<T>(a(at[1], at[2], at[3], c)), static_cast<T>(b(at[1], at[2], at[3], c)));
+      store_row(&value, 1, const_cast<std::byte*>(to.at(at[1], at[2], at[3], c)), to.kind, 1);
     }
-    row_output const place{sums.data, sums.kind, {1, 1, 1}, {0, 0, 0}};
-    row_output moved = place;
-    moved.data = sums.data + (at[1] * ls.strides[1] + at[2] * ls.strides[2] + at[3] * ls.strides[3]) * size_of(sums.kind);
-    moved.store(0, 0, 0, sum == 0 ? top : top + std::log(sum));
+    row_output place = sums;
+    place.data += (at[1] * ls.strides[1] + at[2] * ls.strides[2] + at[3] * ls.strides[3]) * size_of(sums.kind);
+    place.store(0, 0, 0, joined.lse);
   }
 }
 
