@@ -100,7 +100,9 @@ TEST_CASE("Rank 2 is a head, rank 3 heads, rank 4 batches of heads", "[contract]
     for_each_place({1, 1, q_len, 12}, [&](index, index, index i, index c) {
       worst = std::max(worst, std::fabs(static_cast<double>(two(i, c)) - static_cast<double>(expected(1, 3, i, c))));
     });
-    CHECK(worst < 1e-6);
+    double const bound = 4 * unit_roundoff<float> * (1 + largest(reference::scores(in.q, in.k))) * largest(in.v);
+    INFO(worst << " of " << bound);
+    CHECK(worst <= bound);
   }
 }
 
@@ -247,7 +249,9 @@ TEST_CASE("Zero strides broadcast an input", "[contract][identities]") {
     for_each_place(in.out.extents(), [&](index b, index h, index i, index c) {
       worst = std::max(worst, std::fabs(static_cast<double>(in.out(b, h, i, c) - in.v(0, 0, 0, c))));
     });
-    CHECK(worst < 1e-6);
+    double const bound = 4 * unit_roundoff<float> * (1 + largest(reference::scores(in.q, k))) * largest(in.v);
+    INFO(worst << " of " << bound);
+    CHECK(worst <= bound);
   }
 }
 
