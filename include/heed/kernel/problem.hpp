@@ -44,7 +44,7 @@ struct position_code {
   bool rotates() const { return rule != position_rule::none; }
   bool has_far() const { return rotates() && rule != position_rule::rotary; }
 
-  /// The far products that the distances least…greatest need; near is needed below `window`.
+  /// The product that a distance calls for: rel = window is far already.
   product at(index distance) const {
     if (!has_far()) return near;
     auto const rel = static_cast<double>(distance);
