@@ -184,7 +184,8 @@ template <real T>
 HEED_ALWAYS_INLINE inline batch<T> iota() {
   alignas(64) static constexpr auto numbers = [] {
     std::array<T, static_cast<std::size_t>(lanes<T>)> n{};
-    for (std::size_t i = 0; i < n.size(); ++i) n[i] = static_cast<T>(i);
+    for (std::size_t i = 0; i < n.size(); ++i)
+      n[i] = static_cast<T>(i);
     return n;
   }();
   return load(numbers.data());
@@ -209,7 +210,8 @@ HEED_ALWAYS_INLINE inline std::uint64_t mask_bits(batch_mask<T> const& m) {
   bool flags[static_cast<std::size_t>(lanes<T>)];
   m.store_unaligned(flags);
   std::uint64_t bits = 0;
-  for (int i = 0; i < lanes<T>; ++i) bits |= std::uint64_t{flags[i]} << i;
+  for (int i = 0; i < lanes<T>; ++i)
+    bits |= std::uint64_t{flags[i]} << i;
   return bits;
 #endif
 }
@@ -225,7 +227,8 @@ HEED_ALWAYS_INLINE inline T reduce_add(batch<T> const& x) {
   alignas(64) T v[static_cast<std::size_t>(lanes<T>)];
   store(v, x);
   for (int half = lanes<T> / 2; half > 0; half /= 2)
-    for (int i = 0; i < half; ++i) v[i] += v[i + half];
+    for (int i = 0; i < half; ++i)
+      v[i] += v[i + half];
   return v[0];
 }
 template <real T>
@@ -233,7 +236,8 @@ HEED_ALWAYS_INLINE inline T reduce_max(batch<T> const& x) {
   alignas(64) T v[static_cast<std::size_t>(lanes<T>)];
   store(v, x);
   for (int half = lanes<T> / 2; half > 0; half /= 2)
-    for (int i = 0; i < half; ++i) v[i] = heed::max(v[i], v[i + half]);
+    for (int i = 0; i < half; ++i)
+      v[i] = heed::max(v[i], v[i + half]);
   return v[0];
 }
 
@@ -241,7 +245,8 @@ HEED_ALWAYS_INLINE inline T reduce_max(batch<T> const& x) {
 template <real T>
 HEED_ALWAYS_INLINE inline batch_mask<T> mask_from_bits(std::uint64_t bits) {
   alignas(64) T flags[static_cast<std::size_t>(lanes<T>)];
-  for (int i = 0; i < lanes<T>; ++i) flags[i] = static_cast<T>((bits >> i) & 1U);
+  for (int i = 0; i < lanes<T>; ++i)
+    flags[i] = static_cast<T>((bits >> i) & 1U);
   return load(flags) != batch<T>(T(0));
 }
 
@@ -284,6 +289,27 @@ HEED_ALWAYS_INLINE inline batch<float> exponent_from_low_bits(batch<float> const
 HEED_ALWAYS_INLINE inline batch<double> exponent_from_low_bits(batch<double> const& shifted) {
   using bits = xsimd::batch<std::int64_t>;
   return std::bit_cast<batch<double>>(bits(std::bit_cast<bits>(shifted) << 52));
+}
+
+/// A positive normal number taken apart: x = mantissa · 2^exponent with the mantissa in [1, 2).
+template <real T>
+struct mantissa_exponent {
+  batch<T> mantissa, exponent;
+};
+
+template <real T>
+HEED_ALWAYS_INLINE inline mantissa_exponent<T> split_exponent(batch<T> const& x) {
+  using limits = std::numeric_limits<T>;
+  using word = std::conditional_t<std::same_as<T, float>, std::uint32_t, std::uint64_t>;
+  using bits = xsimd::batch<word>;
+  constexpr int width = limits::digits - 1;
+  constexpr word fraction = (word(1) << width) - 1;
+  batch<T> const whole(T(word(1) << width));  // its fraction bits hold a whole number
+  bits const all = std::bit_cast<bits>(x);
+  bits const mantissa = (all & bits(fraction)) | std::bit_cast<bits>(batch<T>(T(1)));
+  bits const biased = bits(all >> width) | std::bit_cast<bits>(whole);
+  return {std::bit_cast<batch<T>>(mantissa),
+          std::bit_cast<batch<T>>(biased) - (whole + batch<T>(T(limits::max_exponent - 1)))};
 }
 
 // --- transposition -------------------------------------------------------------------------------------------------
@@ -334,7 +360,8 @@ HEED_ALWAYS_INLINE inline void transpose_registers(__m256 (&r)[8]) {
     t[i] = _mm256_permute2f128_ps(r[i], r[i + 4], 0x20);
     t[i + 4] = _mm256_permute2f128_ps(r[i], r[i + 4], 0x31);
   }
-  for (int i = 0; i < 8; ++i) r[i] = t[i];
+  for (int i = 0; i < 8; ++i)
+    r[i] = t[i];
 }
 #endif
 
@@ -346,18 +373,22 @@ HEED_ALWAYS_INLINE inline void transpose(batch<T> (&rows)[static_cast<std::size_
 #if defined(__AVX512F__) || defined(__AVX__)
   if constexpr (std::same_as<T, float>) {
     decltype(rows[0].data) r[static_cast<std::size_t>(lanes<T>)];
-    for (int i = 0; i < lanes<T>; ++i) r[i] = rows[i].data;
+    for (int i = 0; i < lanes<T>; ++i)
+      r[i] = rows[i].data;
     impl::transpose_registers(r);
-    for (int i = 0; i < lanes<T>; ++i) rows[i] = batch<T>(r[i]);
+    for (int i = 0; i < lanes<T>; ++i)
+      rows[i] = batch<T>(r[i]);
     return;
   }
 #endif
   constexpr int w = lanes<T>;
   alignas(64) T square[static_cast<std::size_t>(w * w)];
   alignas(64) T column[static_cast<std::size_t>(w)];
-  for (int i = 0; i < w; ++i) store(square + i * w, rows[i]);
+  for (int i = 0; i < w; ++i)
+    store(square + i * w, rows[i]);
   for (int j = 0; j < w; ++j) {
-    for (int i = 0; i < w; ++i) column[i] = square[i * w + j];
+    for (int i = 0; i < w; ++i)
+      column[i] = square[i * w + j];
     rows[j] = load(column);
   }
 }
@@ -372,7 +403,8 @@ HEED_ALWAYS_INLINE inline batch<float> load_widened(Eigen::half const* p) {
   return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<__m128i const*>(p)));
 #else
   alignas(64) float wide[static_cast<std::size_t>(lanes<float>)];
-  for (int i = 0; i < lanes<float>; ++i) wide[i] = static_cast<float>(p[i]);
+  for (int i = 0; i < lanes<float>; ++i)
+    wide[i] = static_cast<float>(p[i]);
   return load(wide);
 #endif
 }
@@ -385,7 +417,8 @@ HEED_ALWAYS_INLINE inline batch<float> load_widened(Eigen::bfloat16 const* p) {
   return _mm256_castsi256_ps(_mm256_slli_epi32(wide, 16));
 #else
   alignas(64) float wide[static_cast<std::size_t>(lanes<float>)];
-  for (int i = 0; i < lanes<float>; ++i) wide[i] = static_cast<float>(p[i]);
+  for (int i = 0; i < lanes<float>; ++i)
+    wide[i] = static_cast<float>(p[i]);
   return load(wide);
 #endif
 }
@@ -409,7 +442,8 @@ HEED_ALWAYS_INLINE inline batch<T> load_hidden(std::byte const* p) {
   }
 #endif
   alignas(64) T numbers[static_cast<std::size_t>(lanes<T>)];
-  for (int i = 0; i < lanes<T>; ++i) numbers[i] = p[i] != std::byte{0} ? T(0) : hidden;
+  for (int i = 0; i < lanes<T>; ++i)
+    numbers[i] = p[i] != std::byte{0} ? T(0) : hidden;
   return load(numbers);
 }
 
@@ -422,21 +456,24 @@ HEED_ALWAYS_INLINE inline void store_narrowed(Eigen::half* p, batch<float> const
 #else
   alignas(64) float wide[static_cast<std::size_t>(lanes<float>)];
   store(wide, x);
-  for (int i = 0; i < lanes<float>; ++i) p[i] = round_to<Eigen::half>(wide[i]);
+  for (int i = 0; i < lanes<float>; ++i)
+    p[i] = round_to<Eigen::half>(wide[i]);
 #endif
 }
 HEED_ALWAYS_INLINE inline void store_narrowed(Eigen::bfloat16* p, batch<float> const& x) {
 #if defined(__AVX512F__)
   __m512i const bits = _mm512_castps_si512(x.data), high = _mm512_srli_epi32(bits, 16);
   __m512i const odd = _mm512_and_si512(high, _mm512_set1_epi32(1));
-  __m512i const rounded = _mm512_srli_epi32(_mm512_add_epi32(bits, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff))), 16);
+  __m512i const rounded =
+      _mm512_srli_epi32(_mm512_add_epi32(bits, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff))), 16);
   __mmask16 const nan = _mm512_cmp_ps_mask(x.data, x.data, _CMP_UNORD_Q);
   __m512i const result = _mm512_mask_or_epi32(rounded, nan, high, _mm512_set1_epi32(0x40));
   _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_cvtepi32_epi16(result));
 #else
   alignas(64) float wide[static_cast<std::size_t>(lanes<float>)];
   store(wide, x);
-  for (int i = 0; i < lanes<float>; ++i) p[i] = round_to<Eigen::bfloat16>(wide[i]);
+  for (int i = 0; i < lanes<float>; ++i)
+    p[i] = round_to<Eigen::bfloat16>(wide[i]);
 #endif
 }
 HEED_ALWAYS_INLINE inline void store_narrowed(float* p, batch<float> const& x) { store(p, x); }
