@@ -25,7 +25,8 @@
 // Two translation units built with different -m flags would otherwise share weak symbols, and the linker would keep
 // either one: everything whose code depends on the instruction set lives in this inline namespace.
 #if defined(__AVX512F__) && defined(__AVX512BW__) && defined(__AVX512DQ__) && defined(__AVX512VL__)
-#if defined(__AMX_BF16__) && defined(__AVX512FP16__)
+#if (defined(__AMX_BF16__) || defined(__AMXBF16__)) && defined(__AVX512BF16__)
+#define HEED_HAS_AMX 1
 #define HEED_ISA isa_avx512_amx
 #define HEED_ISA_NAME "avx512+amx"
 #elif defined(__AVX512FP16__)

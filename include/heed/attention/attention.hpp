@@ -65,6 +65,7 @@ decltype(auto) with_problem(Q const& q, K const& k, V const& v, Read const& read
   problem<T> p = fold_inputs<T>(read.said, tensor_operand(q), tensor_operand(k), tensor_operand(v));
   p.natural = p.natural || maps_type::change_scores;
   p.distinct_heads = maps_type::any;
+  p.on_tiles = why_not_tiles(p) == nullptr;
   if constexpr (maps_type::hide_keys) {
     p.maps = &maps;
     p.user_mask = [](void const* all, site<double> const& at) {

@@ -26,6 +26,7 @@ struct plan {
   std::size_t scratch_bytes = 0;   // a worker's
   std::size_t workspace_bytes = 0; // all of it
   std::string queries, keys, values, results;  // "in place", or what is converted and why
+  std::string products;     // what multiplies: "float", "AMX tiles", and why not tiles where they were asked for
   index offset = 0;         // position of query 0 in batch 0
 };
 
@@ -37,6 +38,7 @@ inline std::ostream& operator<<(std::ostream& to, plan const& p) {
             << "tasks: " << p.tasks << ", key splits: " << p.splits << "\n"
             << "scratch: " << p.scratch_bytes << " bytes a worker, " << p.workspace_bytes << " in all\n"
             << "q: " << p.queries << "; k: " << p.keys << "; v: " << p.values << "; out: " << p.results << "\n"
+            << "products: " << p.products << "\n"
             << "offset: " << p.offset << "\n";
 }
 
@@ -51,6 +53,14 @@ std::string storage_of(operand const& x, bool turned) {
     text += (text.empty() ? "" : ", ") + ("channel stride " + std::to_string(x.strides[3]) + " gathered");
   if (turned) text += text.empty() ? "rotated" : ", rotated";
   return text.empty() ? "in place" : text + ", a block at a time";
+}
+
+template <real T>
+std::string products_of(problem<T> const& p, path way) {
+  if (p.on_tiles && way == path::queries_in_lanes) return "AMX tiles, bfloat16";
+  std::string const text = std::same_as<T, float> ? "float" : "double";
+  if (!p.said.amx) return text;
+  return text + "; no AMX tiles: " + (p.on_tiles ? "few rows are limited by memory" : why_not_tiles(p));
 }
 
 }  // namespace impl

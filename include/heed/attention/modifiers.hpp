@@ -22,6 +22,11 @@
 ///       }
 ///     };
 ///     heed::attention(q, k, v, out, heed::causal{}, kerple{0.5f, 1.0f});
+///
+/// - Each type of modifier at most once in a call. Different ones of one stage act in the alphabetical order of their
+///   types' full names, with `score{f}` among those of `score_stage::function`, whatever the order of the arguments; where
+///   two names are equal (templates over lambdas of one function) the call does not compile.
+/// - `apply` must work for numbers and SIMD batches, and `visible` returns a comparison; const, noexcept, no side effects.
 
 namespace heed {
 
@@ -102,7 +107,17 @@ constexpr int count_family([[maybe_unused]] family wanted, std::tuple<Ms...> con
   return (0 + ... + static_cast<int>(family_of<std::remove_cvref_t<Ms>>() == wanted));
 }
 
-/// The same by reference, for the length of a call.
+/// Whether a modifier of the user's own type is the only one of that type in a call.
+template <class M, class... Ms>
+constexpr bool alone(std::tuple<Ms...> const*) {
+  return family_of<M>() != family::user || (0 + ... + static_cast<int>(std::same_as<M, std::remove_cvref_t<Ms>>)) == 1;
+}
+template <class... Ms>
+constexpr bool each_alone(std::tuple<Ms...> const* set) {
+  return (true && ... && alone<std::remove_cvref_t<Ms>>(set));
+}
+
+/// `flatten` by reference, for the length of a call.
 template <class M>
 auto flat_references(M const& m) {
   static_assert(modifier<M>, "heed: this argument is neither a tensor nor a modifier");
@@ -139,6 +154,8 @@ constexpr void check_families() {
   static_assert(count_family(family::entropy, set) <= 1, "heed: entropy named twice in one call");
   static_assert(count_family(family::executor, set) <= 1, "heed: two executors in one call");
   static_assert(count_family(family::workspace, set) <= 1, "heed: two workspaces in one call");
+  static_assert(count_family(family::amx, set) <= 1, "heed: with_amx named twice in one call");
+  static_assert(each_alone(set), "heed: two modifiers of one type of your own in one call: compose them into one");
 }
 
 }  // namespace impl

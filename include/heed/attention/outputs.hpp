@@ -1,6 +1,7 @@
 #pragma once
 
 #include <heed/attention/modifiers.hpp>
+#include <heed/core/amx.hpp>
 #include <heed/core/executor.hpp>
 #include <heed/core/workspace.hpp>
 
@@ -103,6 +104,27 @@ struct with {
   explicit with(workspace& w) : scratch(&w) {}
 
   workspace* scratch;
+};
+
+/// Lets the products of a call with bfloat16 q, k and v run on AMX tiles, where the build has them and `enable_amx` got
+/// the system's permission; else the call runs as it would without, and `explain` says why.
+///
+///     auto const permit = heed::enable_amx();
+///     heed::attention(q, k, v, out, heed::with_amx{permit});
+///
+/// - Scores, softmax and sums are float; weights are rounded to bfloat16 as they enter the value product and the row sum.
+/// - Tiles take subnormal numbers as 0.
+struct with_amx {
+  static constexpr auto kind = family::amx;
+
+  explicit with_amx(amx_permit p) : permit(p) {}
+
+  void describe(description& d) const {
+    d.amx = true;
+    d.amx_granted = static_cast<bool>(permit);
+  }
+
+  amx_permit permit;
 };
 
 HEED_ISA_END

@@ -116,6 +116,7 @@ plan plan_of(problem<T> const& p, Maps const&, int concurrency) {
   out.kind = p.out.data != nullptr ? p.out.kind : p.q.kind;
   out.strides[3] = 1;
   r.results = storage_of<T>(out, false);
+  r.products = products_of(p, r.path);
   r.offset = p.batch > 0 ? p.band_of(0).offset : 0;
   return r;
 }

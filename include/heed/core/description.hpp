@@ -99,6 +99,10 @@ struct description {
   operand gate;
   row_output lse;
   row_output entropy;
+
+  // where it may run
+  bool amx = false;          // with_amx was named
+  bool amx_granted = false;  // with a permit that holds
 };
 
 }  // namespace heed

@@ -2,6 +2,7 @@
 
 #include <heed/kernel/key_tiles.hpp>
 #include <heed/kernel/query_block.hpp>
+#include <heed/kernel/tile_products.hpp>
 
 /// The pass: pack → score → modify → normalise → accumulate → finish.
 ///
@@ -27,10 +28,11 @@ struct pass_shape {
 /// Everything a worker needs for one task, laid out in its scratch.
 template <real T>
 struct pass_scratch {
-  query_block<T> blocks[static_cast<std::size_t>(most_blocks<T>)];
+  query_block<T> blocks[static_cast<std::size_t>(std::max(most_blocks<T>, most_blocks_on_tiles))];
   query_packer<T> packer;
   row_writer<T> writer;
   key_tiles<T> tiles;
+  tile_products products;  // where the call is on tiles
   T* s = nullptr;        // [key][lane] scores, then weights
   T* far_s = nullptr;    // a second product
   T* maximum = nullptr;  // [lane] of the tile
@@ -47,7 +49,10 @@ struct pass_scratch {
     packer = query_packer<T>(memory, p);
     writer = row_writer<T>(memory, p);
     tiles = key_tiles<T>(memory, p, most);
-    s = memory.take<T>(most * width);
+    index const rows = p.on_tiles ? round_up(most, impl::tile_pairs) : most;
+    s = memory.take<T>(rows * width);
+    if constexpr (has_tiles<T>)
+      if (p.on_tiles) products = tile_products(memory, p, most);
     if (p.position.has_far()) far_s = memory.take<T>(most * width);
     seen = memory.take<std::uint64_t>(most);
     if (p.additive()) {
@@ -77,7 +82,8 @@ class pass {
     index const needed = (p.q_len * s.heads + width - 1) / width;
     std::size_t const none = pass_scratch<T>::bytes(p, 0), one = pass_scratch<T>::bytes(p, 1) - none;
     auto const fitting = static_cast<index>((scratch_limit - std::min(scratch_limit, none)) / one);
-    s.blocks = std::max<index>(1, std::min({fitting, index{most_blocks<T>}, needed}));
+    index const most = p.on_tiles ? most_blocks_on_tiles : most_blocks<T>;
+    s.blocks = std::max<index>(1, std::min({fitting, most, needed}));
     s.super_blocks = (needed + s.blocks - 1) / s.blocks;
     s.scratch = pass_scratch<T>::bytes(p, s.blocks);
     return s;
@@ -96,7 +102,21 @@ class pass {
       : call_(p), maps_(maps), shape_(shape), own_(scratch, p, shape.blocks) {}
 
   /// One task: up to `blocks` query blocks over all the keys they see.
-  HEED_NOINLINE void run(index task) {
+  void run(index task) {
+    if constexpr (has_tiles<T> && Rule != normalizer_rule::none) {
+      if (call_.on_tiles) {
+        impl::tile_session const here;
+        return walk<true>(task);
+      }
+    }
+    walk<false>(task);
+  }
+
+ private:
+  static constexpr int most_segments = 2 * register_tile<T>::vectors;
+
+  template <bool OnTiles>
+  HEED_NOINLINE void walk(index task) {
     index const part = task % shape_.super_blocks, set = task / shape_.super_blocks % shape_.head_sets;
     index const pair = task / (shape_.super_blocks * shape_.head_sets);
     batch_ = pair / call_.heads_kv;
@@ -105,7 +125,10 @@ class pass {
     lane_order const order{shape_.heads, key_head_ * call_.group() + set * shape_.heads, call_.q_len};
     index const first = part * shape_.blocks * width;
     index const blocks = std::min(shape_.blocks, (order.size() - first + width - 1) / width);
-    for (index i = 0; i < blocks; ++i) own_.packer.pack(own_.blocks[i], order, batch_, first + i * width, band_);
+    for (index i = 0; i < blocks; ++i) {
+      own_.packer.pack(own_.blocks[i], order, batch_, first + i * width, band_);
+      if constexpr (OnTiles) own_.products.pack(own_.blocks[i]);
+    }
     if constexpr (Rule == normalizer_rule::none)
       for (index i = 0; i < blocks; ++i) own_.writer.hide_scores(own_.blocks[i]);
     index const first_row = own_.blocks[0].first_row(), last_row = own_.blocks[blocks - 1].last_row();
@@ -115,26 +138,34 @@ class pass {
       if (keys.empty()) continue;
       block_begin_ = keys.begin;
       own_.tiles.open(batch_, key_head_, keys);
-      for (index i = 0; i < blocks; ++i) tile(own_.blocks[i], keys);
+      if constexpr (OnTiles) own_.products.open(batch_, key_head_, keys);
+      for (index i = 0; i < blocks; ++i) tile<OnTiles>(own_.blocks[i], keys);
     }
     if constexpr (Rule != normalizer_rule::none)
-      for (index i = 0; i < blocks; ++i) own_.writer.template write<Rule>(own_.blocks[i], band_);
+      for (index i = 0; i < blocks; ++i) own_.writer.template write<Rule>(own_.blocks[i]);
   }
 
- private:
-  static constexpr int most_segments = 2 * register_tile<T>::vectors;
-
   /// One query block against one key block.
+  template <bool OnTiles>
   void tile(query_block<T>& block, key_range keys) {
     bool mixed = false;
     int const parts = cut(block, keys, mixed);
     if (parts == 0) return;
     bool const modifies = mixed || Maps::any || call_.additive();
     std::fill_n(own_.maximum, width, -std::numeric_limits<T>::infinity());
-    for (int i = 0; i < parts; ++i) score(block, parts_[i], has_maximum<Rule> && !modifies ? own_.maximum : nullptr);
-    if (modifies) modify_parts(block, parts, mixed);
+    T* const maximum = has_maximum<Rule> && !modifies ? own_.maximum : nullptr;
+    if constexpr (OnTiles)
+      own_.products.score(block, parts_, parts, own_.s, maximum);
+    else
+      for (int i = 0; i < parts; ++i) score(block, parts_[i], maximum);
+    if (modifies)
+      modify_parts(block, parts, mixed);
+    else if (!has_maximum<Rule>)  // all of these keys are seen: any number above −inf says so
+      for (int i = 0; i < parts; ++i) std::fill_n(own_.maximum + parts_[i].first * lanes<T>, parts_[i].count * lanes<T>, T(0));
     if constexpr (Rule == normalizer_rule::none)
       for (int i = 0; i < parts; ++i) own_.writer.write_scores(block, own_.s, parts_[i], block_begin_);
+    else if constexpr (OnTiles)
+      normalise_on_tiles(block, parts, mixed);
     else
       normalise(block, parts, mixed);
   }
@@ -145,6 +176,16 @@ class pass {
     for (int i = 0; i < parts; ++i) weigh(block, parts_[i]);
     bool const guarded = (mixed || Maps::hide_keys || call_.additive()) && !own_.tiles.values_finite();
     for (int i = 0; i < parts; ++i) accumulate(block, parts_[i], guarded);
+  }
+
+  /// The same on tiles; a block that needs the guarded product takes it in float.
+  void normalise_on_tiles(query_block<T>& block, int parts, bool mixed) {
+    renew_maximum(block);
+    own_.products.template weigh<Rule, Entropy && Rule == normalizer_rule::softmax>(block, parts_, parts, own_.s);
+    bool const hides = mixed || Maps::hide_keys || call_.additive() || own_.products.uneven(parts_, parts, block.vectors);
+    if (!hides || own_.products.values_finite()) return own_.products.accumulate(block, own_.s, own_.rescale);
+    own_.products.unpair(block.vectors, own_.s);
+    for (int i = 0; i < parts; ++i) accumulate(block, parts_[i], true);
   }
 
   /// Cuts a tile where the lane vectors' visible keys begin and end, so that the staircase of a mask costs what it shows:
@@ -249,6 +290,8 @@ class pass {
   void renew_maximum(query_block<T>& block) {
     if constexpr (!has_maximum<Rule>) {
       std::fill_n(own_.rescale, width, T(1));
+      for (index lane = 0; lane < block.vectors * lanes<T>; lane += lanes<T>)
+        store(block.m + lane, heed::max(load(own_.maximum + lane), load(block.m + lane)));
     } else {
       batch<T> const unit(call_.unit());
       for (index lane = 0; lane < block.vectors * lanes<T>; lane += lanes<T>) {

@@ -104,6 +104,7 @@ struct problem {
   position_code position;
   bool natural = false;       // scores carry natural units, else they are already multiplied by log2 e
   bool counts_rows = false;   // n_i is asked for
+  bool on_tiles = false;        // both products run on AMX tiles
   bool distinct_heads = false;  // score maps ask for the head: lanes of different heads must not share a vector
 
   bool (*user_mask)(void const* maps, site<double> const& at) = nullptr;  // a user's own mask, for one pair
@@ -172,7 +173,8 @@ struct row_result {
   bool empty = true;
 };
 
-/// Ends a row from its state (m, l, u), taking in the sink logit. `n` is the row's visible keys, where asked for.
+/// Ends a row from its state (m, l, u), taking in the sink logit. `n` is the row's visible keys, where asked for. Without
+/// a running maximum m only tells whether a score above −inf was seen.
 template <normalizer_rule Rule, real T>
 row_result finish_row(problem<T> const& p, index head, T m, T l, T u, index n) {
   row_result r;
@@ -180,7 +182,8 @@ row_result finish_row(problem<T> const& p, index head, T m, T l, T u, index n) {
     double const divisor = p.said.divisor == divisor_rule::fixed     ? p.said.divisor_value
                            : p.said.divisor == divisor_rule::visible ? static_cast<double>(n)
                                                                      : static_cast<double>(l);
-    r.empty = p.said.divisor == divisor_rule::row_sum ? l == T(0) : n == 0;
+    bool const unseen = p.said.divisor == divisor_rule::row_sum || m == -std::numeric_limits<T>::infinity();
+    r.empty = l == T(0) && unseen;
     r.factor = divisor == 0 ? 0 : 1 / divisor;
     return r;
   }

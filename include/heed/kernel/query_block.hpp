@@ -1,5 +1,6 @@
 #pragma once
 
+#include <heed/core/amx.hpp>
 #include <heed/kernel/modify.hpp>
 #include <heed/kernel/products.hpp>
 
@@ -20,10 +21,17 @@ struct lane_order {
   index head(index at) const { return heads == 1 ? first_head : first_head + at % heads; }
 };
 
+/// Channels of a block's accumulators: on tiles they come in sixteens.
+template <real T>
+index accumulator_channels(problem<T> const& p) {
+  return p.on_tiles ? round_up(p.dim_v, impl::tile_size) : p.dim_v;
+}
+
 /// Up to `block_lanes` queries in lanes, with everything they carry through the pass.
 template <real T>
 struct query_block {
-  T* q[3] = {};         // [dim][lane] for each product of the position code, scaled
+  T* q[3] = {};         // [dim][lane] for each product of the position code, scaled; or tiles, unscaled
+  T* factor = nullptr;  // [lane] scale × row scale
   T* o = nullptr;       // [dim_v][lane]
   T* m = nullptr;       // [lane] running maximum
   T* l = nullptr;       // [lane] running sum
@@ -39,8 +47,10 @@ struct query_block {
 
   query_block(arena& scratch, problem<T> const& p) {
     constexpr index width = block_lanes<T>;
-    for (int i = 0; i < (p.position.has_far() ? 3 : 1); ++i) q[i] = scratch.take<T>(p.dim * width);
-    o = scratch.take<T>(p.dim_v * width);
+    index const channels = p.on_tiles ? round_up(p.dim, impl::tile_pairs) / 2 : p.dim;
+    for (int i = 0; i < (p.position.has_far() ? 3 : 1); ++i) q[i] = scratch.take<T>(channels * width);
+    factor = scratch.take<T>(width);
+    o = scratch.take<T>(accumulator_channels(p) * width);
     m = scratch.take<T>(width);
     l = scratch.take<T>(width);
     u = scratch.take<T>(width);
@@ -72,32 +82,31 @@ class query_packer {
     to.batch = batch;
     to.count = std::min(width, order.size() - first);
     to.vectors = static_cast<int>((to.count + lanes<T> - 1) / lanes<T>);
-    alignas(64) T factor[static_cast<std::size_t>(width)];
     band const counted = call_->counted(b, batch);
     double const to_unit = call_->natural ? 1.0 : 1.4426950408889634074;
     bool const one_factor = call_->said.row_scale == row_scale_rule::none;
-    std::fill_n(factor, width, one_factor ? static_cast<T>(call_->row_factor(0, 0, 0) * to_unit) : T(0));
+    std::fill_n(to.factor, width, one_factor ? static_cast<T>(call_->row_factor(0, 0, 0) * to_unit) : T(0));
     for (index i = 0; i < width; ++i) {
       index const at = first + std::min(i, to.count - 1);
       index const row = to.row[i] = order.row(at), head = to.head[i] = order.head(at);
       to.keys[i] = call_->counts_rows && i < to.count ? call_->visible_keys(counted, batch, head, row) : 0;
       if (!one_factor)
-        factor[i] = static_cast<T>(call_->row_factor(head, counted.position(row), to.keys[i]) * to_unit);
+        to.factor[i] = static_cast<T>(call_->row_factor(head, counted.position(row), to.keys[i]) * to_unit);
     }
     std::fill_n(to.m, width, -std::numeric_limits<T>::infinity());
     std::fill_n(to.l, width, T(0));
     std::fill_n(to.u, width, T(0));
-    std::fill_n(to.o, width * call_->dim_v, T(0));
+    std::fill_n(to.o, width * accumulator_channels(*call_), T(0));
+    if (call_->on_tiles) return;  // packed by `tile_products`
     for (int product = 0; product < (call_->position.has_far() ? 3 : 1); ++product)
       for (int v = 0; v < to.vectors; ++v)
-        pack_vector(to, v, static_cast<position_code::product>(product), order.heads == 1, b, factor);
+        pack_vector(to, v, static_cast<position_code::product>(product), order.heads == 1, b);
   }
 
  private:
   index padded() const { return round_up<index>(call_->dim, lanes<T>); }
 
-  void pack_vector(query_block<T>& to, int vector, position_code::product which, bool one_head, band const& b,
-                   T const* factor) {
+  void pack_vector(query_block<T>& to, int vector, position_code::product which, bool one_head, band const& b) {
     index const lane = vector * lanes<T>, count = std::min<index>(lanes<T>, to.count - lane);
     operand const& q = call_->q;
     T const* rows = rows_;
@@ -111,7 +120,7 @@ class query_packer {
                   call_->dim, rows_ + i * ld, ld);
       if (call_->position.rotates()) turn(to, lane, count, which, b);
     }
-    pack_lanes(rows, ld, count, call_->dim, factor + lane, to.q[which] + lane, index{block_lanes<T>});
+    pack_lanes(rows, ld, count, call_->dim, to.factor + lane, to.q[which] + lane, index{block_lanes<T>});
   }
 
   void turn(query_block<T> const& to, index lane, index count, position_code::product which, band const& b) {
@@ -141,7 +150,7 @@ class row_writer {
   }
 
   template <normalizer_rule Rule>
-  void write(query_block<T> const& from, band const& b) const {
+  void write(query_block<T> const& from) const {
     constexpr index width = block_lanes<T>;
     row_result results[static_cast<std::size_t>(lanes<T>)];
     alignas(64) T factor[static_cast<std::size_t>(lanes<T>)] = {};
@@ -149,12 +158,7 @@ class row_writer {
       index const lane = v * lanes<T>, count = std::min<index>(lanes<T>, from.count - lane);
       for (index i = 0; i < count; ++i) {
         index const at = lane + i;
-        index n = from.keys[at];
-        if (Rule == normalizer_rule::squared_relu && !call_->counts_rows && from.l[at] == T(0))
-          n = call_->visible_keys(b, from.batch, from.head[at], from.row[at]);
-        else if (!call_->counts_rows)
-          n = 1;
-        results[i] = finish_row<Rule>(*call_, from.head[at], from.m[at], from.l[at], from.u[at], n);
+        results[i] = finish_row<Rule>(*call_, from.head[at], from.m[at], from.l[at], from.u[at], from.keys[at]);
         factor[i] = static_cast<T>(results[i].factor);
       }
       if (writes_through(from, lane, count, results)) {
