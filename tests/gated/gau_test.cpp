@@ -2,6 +2,7 @@
 #include "support/compare.hpp"
 #include "support/random.hpp"
 
+#include <heed/attention/score.hpp>
 #include <heed/core/thread_pool.hpp>
 #include <heed/gated/gau.hpp>
 #include <heed/position/rotary.hpp>
@@ -169,6 +170,30 @@ TEST_CASE("GAU: queries stand where the keys do", "[contract]") {
   std::vector<index> const none{40, 0};
   l.forward(lengths{none});
   CHECK(l.out(1, 39, 3) == 0);
+}
+
+TEST_CASE("Squared ReLU of what a functor brings to minus infinity is an empty row", "[edges]") {
+  double const infinity = std::numeric_limits<double>::infinity();
+  auto const without_head_1 = score{[=](auto s, auto at) { return at.head() == 1 ? s - infinity : s; }};
+  for (auto [q_len, kv_len] : {std::pair<index, index>{70, 200}, {2, 200}, {1, 5000}}) {
+    INFO("q_len " << q_len);
+    generator random(29);
+    auto const q = normal_tensor<double, 3>({2, q_len, 8}, random), k = normal_tensor<double, 3>({2, kv_len, 8}, random);
+    tensor<double, 3> v({2, kv_len, 5}), gates({2, q_len, 5}), out({2, q_len, 5});
+    auto const zero = [&](auto const&... ms) {
+      heed::attention(q, k, v, out, without_head_1, gate{gates}, ms...);
+      for (index i = 0; i < q_len; ++i)
+        for (index c = 0; c < 5; ++c) {
+          REQUIRE(std::isnan(out(0, i, c)));
+          REQUIRE(out(1, i, c) == 0);
+        }
+    };
+    fill(gates.view(), [] { return std::nan(""); });
+    zero(squared_relu{fixed{3}});
+    zero(squared_relu{visible{}}, causal{});
+    fill(v.view(), [=] { return infinity; });
+    zero(squared_relu{fixed{3}});
+  }
 }
 
 TEST_CASE("GAU: storage, strides, executors, in place", "[contract]") {

@@ -170,10 +170,12 @@ void check_one(F const& f, T x, T expected) {
   T all[static_cast<std::size_t>(lanes<T>)];
   std::fill(std::begin(all), std::end(all), x);
   for (T y : on_batch<T>(f, all)) {
-    if (std::isnan(expected))
+    if (std::isnan(expected)) {
       CHECK(std::isnan(y));
-    else
+    } else {
       CHECK(y == expected);
+      CHECK(std::signbit(y) == std::signbit(expected));
+    }
   }
   if (std::isnan(expected))
     CHECK(std::isnan(f(x)));

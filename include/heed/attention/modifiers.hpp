@@ -113,7 +113,7 @@ constexpr bool alone(std::tuple<Ms...> const*) {
   return family_of<M>() != family::user || (0 + ... + static_cast<int>(std::same_as<M, std::remove_cvref_t<Ms>>)) == 1;
 }
 template <class... Ms>
-constexpr bool each_alone(std::tuple<Ms...> const* set) {
+constexpr bool each_alone([[maybe_unused]] std::tuple<Ms...> const* set) {
   return (true && ... && alone<std::remove_cvref_t<Ms>>(set));
 }
 

@@ -152,6 +152,12 @@ template <real T, class Arch>
 HEED_ALWAYS_INLINE inline xsimd::batch<T, Arch> abs(xsimd::batch<T, Arch> const& a) {
   return xsimd::abs(a);
 }
+/// a ≥ 0 with the sign of `of`, that of a zero included.
+template <class T, class Arch>
+HEED_ALWAYS_INLINE inline xsimd::batch<T, Arch> with_sign_of(xsimd::batch<T, Arch> const& a,
+                                                             xsimd::batch<T, Arch> const& of) {
+  return a | xsimd::bitofsign(of);
+}
 
 /// The same names for one number, so that a functor is written once.
 template <real T>

@@ -249,7 +249,10 @@ class few_rows_pass {
       modify<false, true>(r, n);
     else if (Maps::any)
       modify<false, false>(r, n);
-    renew_maximum(r, n);
+    if (has_maximum<Rule> || hides || Maps::any)
+      renew_maximum(r, n);
+    else
+      own_.state.m[r] = T(0), rescale_[r] = T(1);  // all of these keys are seen: any number above −inf says so
     bool const scaled = has_maximum<Rule> && call_.natural;
     scaled ? take_weights<has_maximum<Rule>>(r, n) : take_weights<false>(r, n);
     return hides;
@@ -284,22 +287,21 @@ class few_rows_pass {
   }
 
   void renew_maximum(index r, index n) {
+    row_states<T>& state = own_.state;
+    T const* const s = own_.s + r * score_stride;
+    batch<T> top = load(s);
+    batch<T> const nothing(-std::numeric_limits<T>::infinity());
+    top = heed::max(top, nothing);
+    for (index t = lanes<T>; t < n; t += lanes<T>)
+      top = heed::max(load(s + t), top);
+    T const old = state.m[r], renewed = heed::max(reduce_max(top), old);
+    state.m[r] = renewed;
     rescale_[r] = T(1);
     if constexpr (has_maximum<Rule>) {
-      row_states<T>& state = own_.state;
-      T const* const s = own_.s + r * score_stride;
-      batch<T> top = load(s);
-      batch<T> const nothing(-std::numeric_limits<T>::infinity());
-      top = heed::max(top, nothing);
-      for (index t = lanes<T>; t < n; t += lanes<T>)
-        top = heed::max(load(s + t), top);
-      T const old = state.m[r], renewed = heed::max(reduce_max(top), old);
-      T const factor = rescale_factor<T>(old, renewed, call_.unit());
+      T const factor = rescale_[r] = rescale_factor<T>(old, renewed, call_.unit());
       if constexpr (Entropy)
         state.u[r] = rescaled_entropy_sum<T>(state.u[r], state.l[r], old, renewed, factor);
       state.l[r] *= Rule == normalizer_rule::l2_softmax ? factor * factor : factor;
-      state.m[r] = renewed;
-      rescale_[r] = factor;
     }
   }
 
@@ -337,9 +339,7 @@ class few_rows_pass {
     for (index r = 0; r < shape_.rows; ++r) {
       index const i = query_of(r), head = head_of(r);
       index n = keys_[r];
-      if (!call_.counts_rows)
-        n = Rule == normalizer_rule::squared_relu ? call_.visible_keys(band_, batch_, head, i) : 1;
-      else if (n == 0)
+      if (call_.counts_rows && n == 0)
         n = call_.visible_keys(band_, batch_, head, i);
       row_result const result = finish_row<Rule>(call_, head, state.m[r], state.l[r], state.u[r], n);
       T* const row = state.acc + r * state.ld;

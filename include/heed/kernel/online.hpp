@@ -42,7 +42,7 @@ HEED_ALWAYS_INLINE inline S rescaled_entropy_sum(S u, S l, S from, S to, S r) {
 
 /// Joins the state of one row over some keys with its state over others: exactly commutative, associative to rounding,
 /// and the empty state is the identity. Writes into the first.
-/// @param running whether the states have a maximum; without (squared_relu) they just add up
+/// @param running whether sums are relative to the maximum; without (squared_relu) they just add up
 /// @param sum_of_squares whether l holds Σ w² (l2_softmax)
 template <real T>
 void merge_states(T& m, T& l, T& u, T* acc, T other_m, T other_l, T other_u, T const* other_acc, std::ptrdiff_t n,
@@ -56,6 +56,8 @@ void merge_states(T& m, T& l, T& u, T* acc, T other_m, T other_l, T other_u, T c
     u = other_is_less ? u + rescaled_entropy_sum<T>(other_u, other_l, less, top, r)
                       : other_u + rescaled_entropy_sum<T>(u, l, less, top, r);
     m = top;
+  } else {
+    m = heed::max(m, other_m);
   }
   // One form for both roles: a compiler that contracts x·a + y·b would round the two products differently.
   auto const join = [=](T mine, T other, T factor) {

@@ -328,6 +328,7 @@ class recurrent_attention {
         state[1] = state[1] * r * r + w * w;
       } else {
         w *= w;
+        state[0] = heed::max(s, state[0]);
         state[1] += w;
       }
       for (index c = 0; c < dim_v_; ++c) {
@@ -341,8 +342,7 @@ class recurrent_attention {
   void finish(problem<T> const& p, band const& sees, row_writer<T> const& writer, index head) {
     std::span<T> const state = state_of(head);
     T* const row = state.data() + 2;
-    bool const counts = p.counts_rows || Rule == normalizer_rule::squared_relu;
-    index const n = counts ? p.visible_keys(sees, 0, head, 0) : 1;
+    index const n = p.counts_rows ? p.visible_keys(sees, 0, head, 0) : 0;
     T const spread = Entropy ? row[dim_v_] : T(0);
     row_result const result = finish_row<Rule>(p, head, state[0], state[1], spread, n);
     for (index c = 0; c < dim_v_; ++c)
