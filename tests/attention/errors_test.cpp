@@ -170,6 +170,51 @@ TEST_CASE("Modifiers of the wrong extents are refused by name", "[errors][contra
   CHECK(refusal(in, many) == "attention: at most 8 masks in one call");
 }
 
+TEST_CASE("Modifiers without memory are refused by name", "[errors][contract]") {
+  inputs in;
+  auto const none = view<float const, 2>(nullptr, {3, 6}), pairs = view<float const, 2>(nullptr, {3, 5});
+  CHECK(refusal(in, request(gate{none})) == "attention: gate.data must not be null");
+  CHECK(refusal(in, request(bias{pairs})) == "attention: bias.data must not be null");
+  CHECK(refusal(in, request(mask{view<bool const, 2>(nullptr, {3, 5})})) == "attention: mask.data must not be null");
+  CHECK(refusal(in, request(relative_bias{none})) == "attention: relative_bias must have 1 or 4 rows, got 3");
+  CHECK(refusal(in, request(relative_bias{view<float const, 1>(nullptr, {7})})) ==
+        "attention: relative_bias.data must not be null");
+  view<std::int32_t const, 2> const q_ids(nullptr, {2, 3}), k_ids(nullptr, {2, 5});
+  CHECK(refusal(in, request(segments{q_ids, k_ids})) == "attention: segments.q_ids.data must not be null");
+  view<float, 3> const rows(nullptr, {2, 4, 3});
+  CHECK(refusal(in, request(lse{rows})) == "attention: lse.data must not be null");
+  CHECK(refusal(in, request(entropy{rows})) == "attention: entropy.data must not be null");
+  // What has no elements has no memory either, but is no less there.
+  Eigen::MatrixXf const nothing;
+  Eigen::MatrixXf no_rows;
+  CHECK(refusal(in, request(gate{nothing})) == "attention: gate must have 1 or 3 rows, got 0");
+  CHECK(refusal(in, request(bias{nothing})) == "attention: bias must have 1 or 3 rows, got 0");
+  CHECK(refusal(in, request(lse{no_rows})) == "attention: lse.extent(batch) must equal q's 2, got 1");
+  CHECK(refusal(in, request(entropy{view<float, 3>{}})) == "attention: entropy.extent(batch) must equal q's 2, got 0");
+}
+
+TEST_CASE("A gate that shares memory with a result is refused, unless it is out itself", "[errors][contract]") {
+  inputs in;
+  auto const at = [&](index shift, index_array<4> const& extents, index_array<4> const& strides) {
+    return gate{view<float const, 4>(in.om.data() + shift, extents, strides)};
+  };
+  std::string const refused = "attention: out must not share memory with gate";
+  CHECK(refusal(in, request(at(1, {2, 4, 3, 6}, {72, 18, 6, 1}))) == refused);
+  CHECK(refusal(in, request(at(143, {2, 4, 3, 6}, {72, 18, 6, 1}))) == refused);
+  CHECK(refusal(in, request(at(0, {2, 4, 1, 6}, {72, 18, 18, 1}))) == refused);
+  CHECK(refusal(in, request(at(0, {2, 4, 3, 6}, {72, 18, 1, 3}))) == refused);
+  CHECK(refusal(in, request(gate{view<Eigen::half const, 4>(reinterpret_cast<Eigen::half const*>(in.om.data()), {2, 4, 3, 6})})) ==
+        refused);
+  std::vector<float> rows(200, 5);
+  lse const l{view<float, 3>(rows.data(), {2, 4, 3})};
+  CHECK(refusal(in, request(l, gate{view<float const, 2>(rows.data() + 20, {3, 6})})) ==
+        "attention: lse must not share memory with gate");
+  CHECK(rows == std::vector<float>(200, 5));
+  CHECK(refusal(in, request(at(144, {2, 4, 3, 6}, {72, 18, 6, 1}))) == "not refused");
+  inputs again;
+  CHECK(refusal(again, request(gate{again.out})) == "not refused");
+}
+
 TEST_CASE("Numbers out of range are refused by name", "[errors][contract]") {
   constexpr double infinity = std::numeric_limits<double>::infinity(), nan = std::numeric_limits<double>::quiet_NaN();
   CHECK(refusal_of([] { return scale{infinity}; }) == "attention: scale must be finite, got inf");

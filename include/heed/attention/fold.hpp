@@ -121,6 +121,9 @@ inline void check_positions(description& d, index batch, index q_len, index kv_l
     expect_extent("segments.q_ids", "len", d.query_segments->extent(1), q_len, "q's");
     expect_extent("segments.k_ids", "batch", d.key_segments->extent(0), batch, "q's");
     expect_extent("segments.k_ids", "len", d.key_segments->extent(1), kv_len, "k's");
+    for (auto const& [ids, name] : {std::pair{&d.query_segments, "q_ids"}, {&d.key_segments, "k_ids"}})
+      detail::expect((*ids)->size() == 0 || (*ids)->data() != nullptr, "attention: segments.", name,
+                     ".data must not be null");
   }
 }
 
@@ -210,7 +213,15 @@ problem<T> fold_inputs(description const& d, operand const& q, operand const& k,
   return p;
 }
 
-/// The results: `out` with rows of `columns` numbers (its `last` dimension), lse and entropy, none of which may overlap an input, each other, or themselves.
+/// Whether both are the same elements in the same places.
+inline bool same_elements(operand const& a, operand const& b) {
+  bool same = a.data == b.data && a.kind == b.kind && a.extents == b.extents;
+  for (std::size_t r = 0; r < 4; ++r) same = same && (a.extents[r] == 1 || a.strides[r] == b.strides[r]);
+  return same;
+}
+
+/// The results: `out` with rows of `columns` numbers (its `last` dimension), lse and entropy, none of which may overlap
+/// an input, each other, or themselves; but the gate may be `out` itself.
 template <real T>
 void fold_results(problem<T>& p, operand const& out, char const* last, index columns, char const* whose) {
   expect_extent("out", "batch", out.extents[0], p.batch, "q's");
@@ -228,8 +239,10 @@ void fold_results(problem<T>& p, operand const& out, char const* last, index col
   };
   auto const of = [](operand const& x) { return bytes_of(x.data, x.kind, x.extents, x.strides); };
   auto const rows = [](row_output const& x) { return x ? bytes_of(x.data, x.kind, x.extents, x.strides) : byte_range{}; };
+  operand const& factors = p.said.gate;
   named const all[] = {{"out", of(out)}, {"lse", rows(p.said.lse)}, {"entropy", rows(p.said.entropy)},
-                       {"q", of(p.q)},   {"k", of(p.k)},            {"v", of(p.v)}};
+                       {"q", of(p.q)},   {"k", of(p.k)},            {"v", of(p.v)},
+                       {"gate", factors && !same_elements(factors, out) ? of(factors) : byte_range{}}};
   for (std::size_t a = 0; a < 3; ++a)
     for (std::size_t b = a + 1; b < std::size(all); ++b)
       detail::expect(!all[a].bytes.overlaps(all[b].bytes), "attention: ", all[a].name,
@@ -245,24 +258,36 @@ constexpr std::string_view name_of_type() {
 template <class M>
 inline constexpr bool is_map = maps_scores<M> || hides_keys<M>;
 
+/// Which of a call's modifiers are score maps, in the order in which they act.
+template <class... Ms>
+struct map_order {
+  static constexpr std::size_t count = (std::size_t{0} + ... + std::size_t{is_map<Ms>});
+  static constexpr std::array<std::string_view, sizeof...(Ms)> names{name_of_type<Ms>()...};
+  static constexpr std::array<std::size_t, count + 1> picked = [] {
+    std::array<bool, sizeof...(Ms)> wanted{is_map<Ms>...};
+    std::array<std::size_t, count + 1> at{};
+    std::size_t n = 0;
+    for (std::size_t i = 0; i < sizeof...(Ms); ++i)
+      if (wanted[i]) at[n++] = i;
+    detail::sort_few(at.data(), n, [](std::size_t a, std::size_t b) { return names[a] < names[b]; });
+    return at;
+  }();
+  static constexpr bool distinct = [] {
+    for (std::size_t i = 0; i + 1 < count; ++i)
+      if (names[picked[i]] == names[picked[i + 1]]) return false;
+    return true;
+  }();
+  static_assert(distinct, "heed: two score maps of types with one name, whose order cannot be told: compose them into one");
+};
+
 /// The score maps among a call's modifiers, sorted.
 template <class... Ms>
 auto fold_maps(std::tuple<Ms const&...> const& all) {
-  constexpr std::size_t count = (std::size_t{0} + ... + std::size_t{is_map<Ms>});
-  constexpr auto order = [] {
-    std::array<std::string_view, sizeof...(Ms)> names{name_of_type<Ms>()...};
-    std::array<bool, sizeof...(Ms)> wanted{is_map<Ms>...};
-    std::array<std::size_t, count + 1> picked{};
-    std::size_t n = 0;
-    for (std::size_t i = 0; i < sizeof...(Ms); ++i)
-      if (wanted[i]) picked[n++] = i;
-    detail::sort_few(picked.data(), n, [&](std::size_t a, std::size_t b) { return names[a] < names[b]; });
-    return picked;
-  }();
+  using order = map_order<Ms...>;
   return [&]<std::size_t... I>(std::index_sequence<I...>) {
-    return score_maps<std::remove_cvref_t<std::tuple_element_t<order[I], std::tuple<Ms...>>>...>{
-        {std::get<order[I]>(all)...}};
-  }(std::make_index_sequence<count>{});
+    return score_maps<std::remove_cvref_t<std::tuple_element_t<order::picked[I], std::tuple<Ms...>>>...>{
+        {std::get<order::picked[I]>(all)...}};
+  }(std::make_index_sequence<order::count>{});
 }
 inline score_maps<> fold_maps(std::tuple<> const&) { return {}; }
 

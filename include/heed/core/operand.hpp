@@ -2,6 +2,7 @@
 
 #include <heed/core/view.hpp>
 
+#include <algorithm>
 #include <concepts>
 #include <iterator>
 #include <ranges>
@@ -16,8 +17,9 @@ struct operand {
   scalar_kind kind = scalar_kind::float32;
   index_array<4> extents{};
   index_array<4> strides{};  // in elements
+  bool given = false;        // whether there is one at all: a null view is one, too, and is refused by name
 
-  explicit operator bool() const { return data != nullptr; }
+  explicit operator bool() const { return given; }
 
   std::byte const* at(index a, index b, index c, index d) const {
     index const place = a * strides[0] + b * strides[1] + c * strides[2] + d * strides[3];
@@ -42,7 +44,8 @@ struct operand {
 template <class T, int Rank>
 operand make_operand(view<T, Rank> const& v) {
   static_assert(Rank <= 4, "heed: at most four dimensions: [batch, heads, q_len, kv_len]");
-  operand result{reinterpret_cast<std::byte const*>(v.data()), kind_of<std::remove_const_t<T>>(), {1, 1, 1, 1}, {}};
+  operand result{reinterpret_cast<std::byte const*>(v.data()), kind_of<std::remove_const_t<T>>(), {1, 1, 1, 1}, {},
+                 true};
   for (int r = 0; r < Rank; ++r) {
     auto const to = static_cast<std::size_t>(r + 4 - Rank);
     result.extents[to] = v.extent(r);
@@ -52,7 +55,7 @@ operand make_operand(view<T, Rank> const& v) {
 }
 
 /// The operand with every extent of 1 stretched (stride 0) to `extents`.
-/// @throws argument_error if another extent differs; `what` names it in the message
+/// @throws argument_error if another extent differs or its data is null; `what` names it in the message
 inline operand broadcast(operand const& from, index_array<4> const& extents, char const* function, char const* what) {
   static constexpr char const* names[] = {"batch", "heads", "rows", "columns"};
   operand result = from;
@@ -63,6 +66,8 @@ inline operand broadcast(operand const& from, index_array<4> const& extents, cha
     result.extents[r] = extents[r];
     result.strides[r] = 0;
   }
+  bool const empty = std::find(extents.begin(), extents.end(), 0) != extents.end();
+  detail::expect(empty || from.data != nullptr, function, ": ", what, ".data must not be null");
   return result;
 }
 
@@ -72,8 +77,9 @@ struct row_output {
   scalar_kind kind = scalar_kind::float32;
   index_array<3> extents{1, 1, 1};
   index_array<3> strides{};  // in elements
+  bool given = false;        // as for `operand`
 
-  explicit operator bool() const { return data != nullptr; }
+  explicit operator bool() const { return given; }
 
   void store(index batch, index head, index row, double value) const {
     std::byte* p = data + (batch * strides[0] + head * strides[1] + row * strides[2]) * size_of(kind);
@@ -90,7 +96,7 @@ row_output make_row_output(view<T, Rank> const& v) {
   static_assert(std::same_as<T, float> || std::same_as<T, double>,
                 "heed: lse and entropy are written to a float or double tensor that is not const");
   static_assert(Rank <= 3, "heed: at most three dimensions: [batch, heads_q, q_len]");
-  row_output result{reinterpret_cast<std::byte*>(v.data()), kind_of<T>(), {1, 1, 1}, {}};
+  row_output result{reinterpret_cast<std::byte*>(v.data()), kind_of<T>(), {1, 1, 1}, {}, true};
   for (int r = 0; r < Rank; ++r) {
     auto const to = static_cast<std::size_t>(r + 3 - Rank);
     result.extents[to] = v.extent(r);
