@@ -21,6 +21,22 @@ struct kerple {
   }
 };
 
+/// Two that do not commute.
+struct stretched {
+  static constexpr auto stage = score_stage::function;
+  template <class S, class Site>
+  S apply(S s, Site const& at) const {
+    return s * S(2.0f) + at.distance() * 0.01f;
+  }
+};
+struct cut_off {
+  static constexpr auto stage = score_stage::function;
+  template <class S, class Site>
+  S apply(S s, Site const&) const {
+    return heed::min(s, S(0.5f));
+  }
+};
+
 /// A mask of the user's own: near keys, far keys, and the first.
 struct near_and_far {
   template <class Site>
@@ -72,6 +88,24 @@ TEST_CASE("A user's own modifiers and lambdas agree with the reference", "[refer
     check_spelled(in, causal{}, kerple{0.5f, 1.0f});
     check_spelled(in, score{[](auto s, auto site) { return s - 0.1f * heed::abs(site.distance()); }}, causal{});
     check_spelled(in, near_and_far{}, causal{}, log_n{512});
+  }
+}
+
+TEST_CASE("Modifiers of the user's own act in one order, whatever the order of the arguments", "[identities][contract]") {
+  for (index q_len : {70, 2}) {
+    example<float> in({1, 2, 1, q_len, 131, 16, 8}, 37);
+    attention(in.q, in.k, in.v, in.out, stretched{}, cut_off{}, causal{});
+    auto const expected = in.out;
+    attention(in.q, in.k, in.v, in.out, causal{}, cut_off{}, stretched{});
+    CHECK(same_bits(in.out, expected));
+    attention(in.q, in.k, in.v, in.out, modifiers(cut_off{}, causal{}), stretched{});
+    CHECK(same_bits(in.out, expected));
+    // By name: cut_off, then stretched.
+    attention(in.q, in.k, in.v, in.out, causal{}, score{[](auto s, auto at) {
+      using S = decltype(s);
+      return heed::min(s, S(0.5f)) * S(2.0f) + at.distance() * 0.01f;
+    }});
+    CHECK(same_bits(in.out, expected));
   }
 }
 
