@@ -6,6 +6,7 @@
 #include "support/counting_allocator.hpp"
 
 #include <atomic>
+#include <new>
 #include <thread>
 #include <vector>
 
@@ -93,6 +94,42 @@ void check_visibility(E const& on, int times = repetitions / 10) {
       bad += results[static_cast<std::size_t>(t)] != t + i;
   }
   CHECK(bad == 0);
+}
+
+/// A task that throws: `run` throws the same, no task runs any longer then, and the executor goes on serving.
+template <class E>
+void check_failure(E const& on, int times = repetitions / 20) {
+  int bad = 0;
+  for (int i = 0; i < times; ++i) {
+    index const n = 1 + i % 40, failing = i % 3 == 0 ? 0 : i % n;  // i % 3 == 2: all from there on fail
+    std::atomic<int> running{0};
+    bool thrown = false;
+    try {
+      on.run(n, [&](index task, int) {
+        ++running;
+        struct leave {
+          std::atomic<int>& count;
+          ~leave() { --count; }
+        } const at_end{running};
+        if (task == failing || (i % 3 == 2 && task > failing)) throw std::bad_alloc();
+      });
+    } catch (std::bad_alloc const&) {
+      thrown = true;
+    }
+    bad += !thrown || running != 0 || !runs_each_task_once(on, n);
+  }
+  CHECK(bad == 0);
+}
+
+TEST_CASE("What a task throws leaves the run of every executor", "[contract][errors]") {
+  check_failure(inline_executor{});
+  for (int threads : {1, 3}) {
+    Eigen::ThreadPool pool(threads);
+    check_failure(thread_pool(pool));
+  }
+#if defined(_OPENMP)
+  check_failure(openmp{}, repetitions / 100);
+#endif
 }
 
 TEST_CASE("inline_executor runs the tasks in order on the calling thread", "[contract][edges]") {

@@ -18,6 +18,7 @@ namespace heed {
 ///
 /// - `concurrency()` is the pool's thread count plus the calling thread.
 /// - Called from one of the pool's own threads, the tasks run on that thread alone: no waiting in a circle.
+/// - What a task throws leaves `run`, after every worker has stopped; tasks not begun by then are left out.
 /// - Allocates nothing: the closure handed to the pool is one pointer and one number.
 class thread_pool {
  public:
@@ -32,11 +33,15 @@ class thread_pool {
       inline_executor{}.run(n, f);
       return;
     }
-    shared_loop<F> loop{n, f, helpers};
-    for (index h = 0; h < helpers; ++h)
-      pool_->Schedule([&loop, worker = static_cast<int>(h) + 1] { loop.help(worker); });
+    shared_loop<F> loop{n, f};
+    index scheduled = 0;
+    loop.failure.watch([&] {
+      for (; scheduled < helpers; ++scheduled)
+        pool_->Schedule([&loop, worker = static_cast<int>(scheduled) + 1] { loop.help(worker); });
+    });
     loop.work(0);
-    loop.wait();
+    loop.wait(scheduled);
+    loop.failure.rethrow();
   }
 
  private:
@@ -44,22 +49,25 @@ class thread_pool {
   struct shared_loop {
     index const count;
     F& task;
-    std::atomic<index> busy;
     std::atomic<index> next{0};
+    std::atomic<index> gone{0};  // helpers that have left
+    detail::first_failure failure;
 
-    shared_loop(index n, F& f, index helpers) : count(n), task(f), busy(helpers) {}
+    shared_loop(index n, F& f) : count(n), task(f) {}
 
     void work(int worker) {
-      for (index i = next.fetch_add(1); i < count; i = next.fetch_add(1)) task(i, worker);
+      failure.watch([&] {
+        for (index i = next.fetch_add(1); i < count && !failure.any(); i = next.fetch_add(1)) task(i, worker);
+      });
     }
     // The last touch of this object: after it the waiting thread may let it go. A wake-up through a condition variable
     // or atomic::notify would touch it once more, so the waiting thread yields instead.
     void help(int worker) {
       work(worker);
-      busy.fetch_sub(1, std::memory_order_release);
+      gone.fetch_add(1, std::memory_order_release);
     }
-    void wait() const {
-      while (busy.load(std::memory_order_acquire) != 0) std::this_thread::yield();
+    void wait(index helpers) const {
+      while (gone.load(std::memory_order_acquire) != helpers) std::this_thread::yield();
     }
   };
 
