@@ -92,6 +92,27 @@ TEST_CASE("What the cache keeps: rows as they came, or turned once", "[contract]
   CHECK(difference_of(turned.values(), s.v).absolute == 0);
 }
 
+TEST_CASE("A call may name the code of raw keys, and no second one", "[identities][contract][errors]") {
+  sequence<float> const s(90);
+  kv_cache<float> raw(2, 16, 8, 90), turned(2, 16, 8, 90, turn);
+  tensor<float, 3> out({4, 20, 8}), expected({4, 20, 8});
+  for (auto* cache : {&raw, &turned})
+    cache->append(s.k, s.v);
+  CHECK(!raw.has_position_code());
+  CHECK(turned.has_position_code());
+  auto const check = [&](auto const&... ms) {
+    attention(rows(s.q, 70, 20), s.k, s.v, expected, ms...);
+    attention(rows(s.q, 70, 20), raw, out, ms...);
+    CHECK(difference_of(out, expected).absolute == 0);
+  };
+  check(causal{}, turn);
+  check(modifiers(turn, causal{}));
+  check(causal{});
+  CHECK_THROWS_WITH(attention(rows(s.q, 70, 20), turned, out, causal{}, turn),
+                    "attention: the cache keeps keys turned by its own position code: a second one among the modifiers "
+                    "must not be given");
+}
+
 TEST_CASE("A truncated cache goes on as if nothing had been", "[identities][contract]") {
   sequence<double> const s(120);
   auto const check = [&](auto const&... code) {

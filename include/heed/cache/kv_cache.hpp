@@ -16,7 +16,7 @@ HEED_ISA_BEGIN
 ///
 /// | position code | what is kept of a key |
 /// |---|---|
-/// | none | the key as it came |
+/// | none | the key as it came; a call may name a code, which then turns the raw keys on their way in |
 /// | rotary | the turned key |
 /// | rerope, leaky_rerope, self_extend | the key turned for far queries (ReRoPE: raw), and for the last `window` keys the near one in a ring |
 ///
@@ -50,6 +50,9 @@ class kv_cache {
     }
   }
 
+  /// Whether keys are kept as a position code wants them; else they are raw, and a call may name its own code.
+  bool has_position_code() const { return code_ != nullptr; }
+
   index heads_kv() const { return keys_.extent(0); }
   index size() const { return size_; }
   index capacity() const { return keys_.extent(1); }
@@ -69,8 +72,8 @@ class kv_cache {
     check_rows("v", value_rows, values_, n);
     detail::expect(size_ + n <= capacity(), "kv_cache: capacity must be at least ", size_ + n, " for this append, got ",
                    capacity());
-    for (index i = 0; i < n; ++i)
-      for (index h = 0; h < heads_kv(); ++h) append_row(key_rows, value_rows, h, i);
+    position_code const code = position();
+    for (index i = 0; i < n; ++i) append_row(code, key_rows, value_rows, i);
     size_ += n;
   }
 
@@ -130,15 +133,19 @@ class kv_cache {
     return {p.rule, {p.theta, p.pairs, p.attention_factor, p.interleaved}, p.window, p.slope_inverse, p.group};
   }
 
-  void append_row(operand const& k, operand const& v, index head, index i) {
+  /// Row i of k and v, as key size() + i of every head.
+  void append_row(position_code const& code, operand const& k, operand const& v, index i) {
     index const j = size_ + i;
-    copy_row(v, head, i, &values_(head, j, 0), values_.extent(2));
-    if (!code_) return copy_row(k, head, i, &keys_(head, j, 0), keys_.extent(2));
-    position_code const code = position();
-    put_turned(code, code.has_far() ? position_code::far : position_code::near, k, head, i, &keys_(head, j, 0));
+    for (index h = 0; h < heads_kv(); ++h) copy_row(v, h, i, &values_(h, j, 0), values_.extent(2));
+    if (!code_) {
+      for (index h = 0; h < heads_kv(); ++h) copy_row(k, h, i, &keys_(h, j, 0), keys_.extent(2));
+      return;
+    }
+    put_turned(code, code.has_far() ? position_code::far : position_code::near, k, i, keys_, j);
     if (ring_rows_ == 0) return;
-    for (index row : {j % ring_rows_, j % ring_rows_ + ring_rows_})
-      put_turned(code, position_code::near, k, head, i, &ring_(head, row, 0));
+    index const row = j % ring_rows_;
+    put_turned(code, position_code::near, k, i, ring_, row);
+    for (index h = 0; h < heads_kv(); ++h) std::copy_n(&ring_(h, row, 0), ring_.extent(2), &ring_(h, row + ring_rows_, 0));
     ring_begin_ = std::max(ring_begin_, j - ring_rows_ + 1);
   }
 
@@ -150,15 +157,17 @@ class kv_cache {
     }
   }
 
-  void put_turned(position_code const& code, position_code::product which, operand const& k, index head, index i, T* to) {
+  void put_turned(position_code const& code, position_code::product which, operand const& k, index i, tensor<T, 3>& to,
+                  index row) {
     index const n = keys_.extent(2);
-    load_rows(k.at(0, head, i, 0), k.kind, 0, k.strides[3], 1, n, row_.data(), n);
-    if (code.turns_keys(which)) {
-      rotator<arithmetic_t<T>> turning(code.turn, turning_.data());
-      turning.seek(code.key_position(which, size_ + i));
-      turning.rotate(row_.data());
+    bool const turns = code.turns_keys(which);
+    rotator<arithmetic_t<T>> turning(code.turn, turning_.data());
+    if (turns) turning.seek(code.key_position(which, size_ + i));
+    for (index h = 0; h < heads_kv(); ++h) {
+      load_rows(k.at(0, h, i, 0), k.kind, 0, k.strides[3], 1, n, row_.data(), n);
+      if (turns) turning.rotate(row_.data());
+      for (index c = 0; c < n; ++c) to(h, row, c) = round_to<T>(row_(c));
     }
-    for (index c = 0; c < n; ++c) to[c] = round_to<T>(row_(c));
   }
 
   tensor<T, 3> keys_, values_, ring_;
@@ -183,20 +192,31 @@ struct position_of_cache {
 }  // namespace impl
 
 /// Attention of the last q_len rows of a sequence over its cache: `attention(q, keys, values, out, …)` with the cache's
-/// own position code, without turning a key again. q, out: rank 3 `[heads_q, q_len, …]`, rank 2 for a single head.
-/// @throws argument_error as `attention`
+/// own position code, without turning a key again; where it has none, with the one among the modifiers, if any. q, out:
+/// rank 3 `[heads_q, q_len, …]`, rank 2 for a single head.
+/// @throws argument_error as `attention`, and for a second position code
 template <class Q, class T, class Out, class... Ms>
   requires tensor_like<Out>
 void attention(Q const& q, kv_cache<T> const& cache, Out&& out, Ms const&... ms) {
-  impl::position_of_cache<T> const position{&cache};
+  using flat_type = typename impl::read_modifiers<Ms...>::flat_type;
+  constexpr bool names_code = impl::count_family(family::position, static_cast<flat_type const*>(nullptr)) > 0;
+  auto const call = [&](auto const& keys, auto const& values) {
+    if constexpr (names_code) {
+      detail::expect(!cache.has_position_code(), "attention: the cache keeps keys turned by its own position code: a ",
+                     "second one among the modifiers must not be given");
+      attention(q, keys, values, std::forward<Out>(out), ms...);
+    } else {
+      attention(q, keys, values, std::forward<Out>(out), impl::position_of_cache<T>{&cache}, ms...);
+    }
+  };
   if constexpr (impl::view_of<Q const&>::rank == 2) {
     auto const one = [&](view<T const, 3> const& x) {
       detail::expect(x.extent(0) == 1, "attention: a cache of ", x.extent(0), " heads must be read with q of rank 3, got rank 2");
       return view<T const, 2>(x.data(), {x.extent(1), x.extent(2)}, {x.stride(1), x.stride(2)});
     };
-    attention(q, one(cache.keys()), one(cache.values()), std::forward<Out>(out), position, ms...);
+    call(one(cache.keys()), one(cache.values()));
   } else {
-    attention(q, cache.keys(), cache.values(), std::forward<Out>(out), position, ms...);
+    call(cache.keys(), cache.values());
   }
 }
 
