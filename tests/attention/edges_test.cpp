@@ -200,4 +200,30 @@ TEST_CASE("Large scores stay finite", "[edges][contract]") {
   }
 }
 
+TEST_CASE("Squared ReLU over nothing but minus infinity is an empty row, whatever the gate", "[edges][contract]") {
+  tensor<double, 4> u({1, 1, 1, 1});
+  u(0, 0, 0, 0) = nan;
+  for (auto [q_len, kv_len] : {std::pair<index, index>{70, 200}, {2, 200}, {1, 5000}}) {
+    INFO("q_len " << q_len);
+    example<double> in({1, 2, 2, q_len, kv_len, 8, 5}, 68);
+    tensor<double, 3> hiding({2, 1, 1});
+    hiding(1, 0, 0) = -infinity;
+    auto const check = [&](auto const&... ms) {
+      in.attend(ms..., gate{u});
+      for (index i = 0; i < q_len; ++i)
+        for (index c = 0; c < 5; ++c) {
+          REQUIRE(std::isnan(in.out(0, 0, i, c)));
+          REQUIRE(in.out(0, 1, i, c) == 0);
+        }
+    };
+    check(squared_relu{fixed{3}}, bias{hiding});
+    check(squared_relu{visible{}}, bias{hiding}, causal{});
+    check(squared_relu{row_sum{}}, bias{hiding});
+    fill(in.v.view(), [] { return infinity; });
+    check(squared_relu{row_sum{}}, bias{hiding}, causal{});
+    // Scores below 0 weigh nothing, either, but they are seen.
+    check(squared_relu{fixed{3}}, bias{hiding}, scale{0});
+  }
+}
+
 }  // namespace heed::test
