@@ -13,7 +13,7 @@ install(EXPORT heed-targets NAMESPACE heed:: DESTINATION "${heed_package_dir}")
 configure_package_config_file(cmake/heed-config.cmake.in heed-config.cmake INSTALL_DESTINATION "${heed_package_dir}")
 write_basic_package_version_file(heed-config-version.cmake COMPATIBILITY SameMinorVersion ARCH_INDEPENDENT)
 install(FILES "${CMAKE_CURRENT_BINARY_DIR}/heed-config.cmake" "${CMAKE_CURRENT_BINARY_DIR}/heed-config-version.cmake"
-              cmake/heed-dependencies.cmake
+              cmake/heed-dependencies.cmake cmake/HeedDispatch.cmake cmake/dispatch.hpp.in cmake/dispatch.cpp.in
         DESTINATION "${heed_package_dir}")
 
 # From the directory of heed.pc back to the prefix, so that the tree can be moved.

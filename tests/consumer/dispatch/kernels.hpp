@@ -1,0 +1,9 @@
+#pragma once
+
+namespace consumer {
+
+struct kernels {
+  char const* (*instruction_set)();
+};
+
+}  // namespace consumer
