@@ -104,11 +104,12 @@ HEED_ALWAYS_INLINE inline batch<float> interleave(Eigen::bfloat16 const* even, E
   return _mm512_castsi512_ps(_mm512_or_si512(low, _mm512_slli_epi32(high, 16)));
 }
 
-/// Whether any bfloat16 of the pairs is infinite or NaN.
-HEED_ALWAYS_INLINE inline bool any_not_finite(batch<float> const& pairs) {
-  __m512i const exponent = _mm512_set1_epi16(0x7f80);
-  __m512i const bits = _mm512_and_si512(_mm512_castps_si512(pairs.data), exponent);
-  return _mm512_cmpeq_epi16_mask(bits, exponent) != 0;
+/// The pairs with every infinite or NaN bfloat16 replaced by 0; `finite` becomes false if there was one.
+HEED_ALWAYS_INLINE inline batch<float> finite_pairs(batch<float> const& pairs, bool& finite) {
+  __m512i const exponent = _mm512_set1_epi16(0x7f80), bits = _mm512_castps_si512(pairs.data);
+  __mmask32 const usual = _mm512_cmpneq_epi16_mask(_mm512_and_si512(bits, exponent), exponent);
+  finite = finite && usual == 0xffffffffU;
+  return _mm512_castsi512_ps(_mm512_maskz_mov_epi16(usual, bits));
 }
 
 /// Rounds two batches to bfloat16 in place, to nearest even, and returns them as pairs (even, odd).

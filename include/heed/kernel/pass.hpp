@@ -44,7 +44,7 @@ struct pass_scratch {
 
   pass_scratch(arena& memory, problem<T> const& p, index count) {
     constexpr index width = block_lanes<T>;
-    index const most = std::min(key_block, std::max<index>(p.kv_len, 1));
+    index const most = std::min(p.keys_at_once(), std::max<index>(p.kv_len, 1));
     for (index i = 0; i < count; ++i) blocks[i] = query_block<T>(memory, p);
     packer = query_packer<T>(memory, p);
     writer = row_writer<T>(memory, p);
@@ -132,8 +132,9 @@ class pass {
     if constexpr (Rule == normalizer_rule::none)
       for (index i = 0; i < blocks; ++i) own_.writer.hide_scores(own_.blocks[i]);
     index const first_row = own_.blocks[0].first_row(), last_row = own_.blocks[blocks - 1].last_row();
-    for (block_walk walk(band_, first_row, last_row, key_block); !walk.done(); walk.advance()) {
-      key_range const block{walk.begin(), std::min(walk.begin() + key_block, band_.kv_len)};
+    index const step = call_.keys_at_once();
+    for (block_walk walk(band_, first_row, last_row, step); !walk.done(); walk.advance()) {
+      key_range const block{walk.begin(), std::min(walk.begin() + step, band_.kv_len)};
       key_range const keys = hull(band_, first_row, last_row, block);
       if (keys.empty()) continue;
       block_begin_ = keys.begin;
@@ -165,7 +166,7 @@ class pass {
     if constexpr (Rule == normalizer_rule::none)
       for (int i = 0; i < parts; ++i) own_.writer.write_scores(block, own_.s, parts_[i], block_begin_);
     else if constexpr (OnTiles)
-      normalise_on_tiles(block, parts, mixed);
+      normalise_on_tiles(block, parts, mixed || Maps::hide_keys || call_.additive());
     else
       normalise(block, parts, mixed);
   }
@@ -178,14 +179,10 @@ class pass {
     for (int i = 0; i < parts; ++i) accumulate(block, parts_[i], guarded);
   }
 
-  /// The same on tiles; a block that needs the guarded product takes it in float.
-  void normalise_on_tiles(query_block<T>& block, int parts, bool mixed) {
+  void normalise_on_tiles(query_block<T>& block, int parts, bool modified) {
     renew_maximum(block);
     own_.products.template weigh<Rule, Entropy && Rule == normalizer_rule::softmax>(block, parts_, parts, own_.s);
-    bool const hides = mixed || Maps::hide_keys || call_.additive() || own_.products.uneven(parts_, parts, block.vectors);
-    if (!hides || own_.products.values_finite()) return own_.products.accumulate(block, own_.s, own_.rescale);
-    own_.products.unpair(block.vectors, own_.s);
-    for (int i = 0; i < parts; ++i) accumulate(block, parts_[i], true);
+    own_.products.accumulate(block, own_.s, own_.rescale, modified ? own_.seen : nullptr);
   }
 
   /// Cuts a tile where the lane vectors' visible keys begin and end, so that the staircase of a mask costs what it shows:
@@ -273,7 +270,7 @@ class pass {
     own_.facts.head = block.head;
     own_.facts.base = band_.position(block.first_row());
     auto const inside = [&](index key) {
-      return static_cast<T>(std::clamp<index>(key - block_begin_, 0, key_block));
+      return static_cast<T>(std::clamp<index>(key - block_begin_, 0, most_keys));
     };
     for (index i = 0; i < width; ++i) {
       index const row = block.row[i];

@@ -130,7 +130,7 @@ HEED_NOINLINE void guarded_values(int vectors, T const* v, index ldv, index n, T
   batch<T> const zero(T(0));
   for (int u = 0; u < vectors; ++u) {
     int const lane = u * lanes<T>;
-    batch_mask<T> seen[static_cast<std::size_t>(key_block)];
+    batch_mask<T> seen[static_cast<std::size_t>(most_keys)];
     for (index j = 0; j < n; ++j)
       seen[j] = mask_from_bits<T>(visible[j] >> (first_lane + lane));
     batch<T> const factor = load(rescale + lane);

@@ -153,8 +153,8 @@ inline void pack_query_tiles(Eigen::bfloat16 const* const* rows, index count, in
   }
 }
 
-/// Up to 32 value rows as left operands: for each 16 channels [channel][key], 0 where there is no key or channel.
-/// Returns whether all numbers are finite.
+/// Up to 32 value rows as left operands: for each 16 channels [channel][key], 0 where there is no key or channel, and
+/// where a value is not finite: a weight of 0 must not make a NaN of it. Returns whether all are finite.
 inline bool pack_value_tiles(Eigen::bfloat16 const* const* rows, index count, index dim_v, float* to) {
   static constexpr Eigen::bfloat16 nothing[static_cast<std::size_t>(tile_size)] = {};
   bool finite = true;
@@ -164,8 +164,7 @@ inline bool pack_value_tiles(Eigen::bfloat16 const* const* rows, index count, in
     for (index i = 0; i < tile_size; ++i) {
       auto const* const even = 2 * i < count ? rows[2 * i] + c : nothing;
       auto const* const odd = 2 * i + 1 < count ? rows[2 * i + 1] + c : nothing;
-      square[i] = interleave(even, odd, channels);
-      finite = finite && !any_not_finite(square[i]);
+      square[i] = finite_pairs(interleave(even, odd, channels), finite);
     }
     transpose<float>(square);
     for (index i = 0; i < tile_size; ++i)
@@ -228,6 +227,7 @@ class tile_products {
                          block.factor + lane, maximum ? maximum + lane : nullptr);
     }
   }
+
   /// Scores become weights, pair by pair. Rows that a lane vector does not have are made to weigh nothing.
   template <normalizer_rule Rule, bool Entropy>
   void weigh(query_block<float>& block, segment const* parts, int count, float* s) {
@@ -250,22 +250,21 @@ class tile_products {
     }
   }
 
-  /// Whether some lane vector sees less of the block than another: its weights of 0 would meet values it may not see.
-  bool uneven(segment const* parts, int count, int vectors) const {
-    return count != 1 || parts[0].count != vectors || parts[0].begin != 0 || parts[0].end != block_.end - block_.begin;
-  }
-
-  bool values_finite() {
-    if (!values_ready_)
-      take_values();
-    return finite_;
-  }
-
   /// o ← o · rescale + the weighted values of the block.
-  void accumulate(query_block<float>& block, float const* s, float const* rescale) {
+  /// @param seen one bit a lane for each key that the block's parts hold, or null where they see all of them
+  void accumulate(query_block<float>& block, float const* s, float const* rescale, std::uint64_t const* seen) {
     if (!values_ready_)
       take_values();
     follow_maximum(block, rescale);
+    multiply_values(block, s);
+    if (!finite_)
+      add_not_finite(block, s, seen);
+  }
+
+ private:
+  static constexpr int most_vectors = register_tile<float>::vectors;
+
+  void multiply_values(query_block<float>& block, float const* s) const {
     index const groups = channels(*call_) / impl::tile_size;
     for (index v = 0; v < block.vectors; v += 2) {
       key_range const rows = shared_[v / 2];
@@ -284,19 +283,28 @@ class tile_products {
     }
   }
 
-  /// Weights back from pairs to floats, for the guarded product.
-  void unpair(int vectors, float* s) const {
-    for (int v = 0; v < vectors; ++v)
-      for (index j = shared_[v / 2].begin; j < shared_[v / 2].end; j += 2) {
-        float* const place = s + j * width + v * lanes<float>;
-        batch<float> const pairs = load(place);
-        store(place, impl::even_of_pairs(pairs));
-        store(place + width, impl::odd_of_pairs(pairs));
+  /// What the packed values left out reaches the rows that see it, and no other row changes by a bit.
+  void add_not_finite(query_block<float>& block, float const* s, std::uint64_t const* seen) const {
+    batch<float> const zero(0.0f);
+    for (index j = 0; j < block_.end - block_.begin; ++j) {
+      auto const* const value = call_->v.at(batch_, head_, block_.begin + j, 0);
+      for (index c = 0; c < call_->dim_v; ++c) {
+        auto const x = static_cast<float>(reinterpret_cast<Eigen::bfloat16 const*>(value)[c * call_->v.strides[3]]);
+        if (std::isfinite(x))
+          continue;
+        for (int v = 0; v < block.vectors; ++v) {
+          if (j < of_[v].begin || j >= of_[v].end)
+            continue;
+          index const lane = v * lanes<float>;
+          batch<float> const pairs = load(s + j / 2 * 2 * width + lane);
+          batch<float> const w = j % 2 == 0 ? impl::even_of_pairs(pairs) : impl::odd_of_pairs(pairs);
+          auto const here = mask_from_bits<float>(seen ? seen[j] >> lane : ~std::uint64_t{0});
+          float* const place = block.o + c * width + lane;
+          store(place, load(place) + heed::select(here, w * batch<float>(x), zero));
+        }
       }
+    }
   }
-
- private:
-  static constexpr int most_vectors = register_tile<float>::vectors;
 
   static index padded_dim(problem<float> const& p) { return round_up(p.dim, impl::tile_pairs); }
 

@@ -1,0 +1,181 @@
+#include "support/catch.hpp"
+
+#include <heed/attention/attention.hpp>
+#include <heed/core/thread_pool.hpp>
+#include <heed/position/rotary.hpp>
+#include <heed/reference/attention.hpp>
+
+#include "support/compare.hpp"
+#include "support/random.hpp"
+
+// bfloat16 products on AMX tiles. Where the build or the machine has none, what is left to test is that calls say so.
+
+namespace heed::test {
+namespace {
+
+using brain = Eigen::bfloat16;
+
+bool has_amx() { return has_tiles<float> && static_cast<bool>(enable_amx()); }
+
+struct brains {
+  tensor<brain, 4> q, k, v;
+
+  /// extents: batch, heads_q, heads_kv, q_len, kv_len, dim, dim_v
+  brains(std::array<index, 7> const& e, std::uint64_t seed) {
+    generator random(seed);
+    q = normal_tensor<brain, 4>({e[0], e[1], e[3], e[5]}, random);
+    k = normal_tensor<brain, 4>({e[0], e[2], e[4], e[5]}, random);
+    v = normal_tensor<brain, 4>({e[0], e[2], e[4], e[6]}, random);
+  }
+  index_array<4> result() const { return {q.extent(0), q.extent(1), q.extent(2), v.extent(3)}; }
+};
+
+/// Weights are rounded to 8 bits, above and below the fraction line; the rest is float.
+template <class Q, class K, class V, class... Ms>
+void check_views(char const* name, Q const& q, K const& k, V const& v, Ms const&... ms) {
+  with_amx const tiles{enable_amx()};
+  tensor<float, 4> out({q.extent(0), q.extent(1), q.extent(2), v.extent(3)});
+  tensor<double, 4> expected(out.extents());
+  attention(q, k, v, out, tiles, ms...);
+  reference::attention(q, k, v, expected, ms...);
+  auto const error = difference_of(out, expected, largest(v));
+  INFO(name << ": " << error.message());
+  CHECK(explain(q, k, v, tiles, ms...).products == "AMX tiles, bfloat16");
+  CHECK(error.relative <= 0x1p-8);
+}
+
+template <class... Ms>
+void check(char const* name, brains const& x, Ms const&... ms) {
+  check_views(name, x.q, x.k, x.v, ms...);
+}
+
+}  // namespace
+
+TEST_CASE("On tiles errors are at most twice the naive composition's", "[reference]") {
+  if (!has_amx())
+    return;
+  for (index q_len : {9, 64, 70})
+    for (index kv_len : {1, 31, 97, 513})
+      for (index dim : {1, 3, 32, 40, 59, 64, 128})
+        for (bool triangle : {false, true}) {
+          brains const x({1, 2, 1, q_len, kv_len, dim, dim}, 7);
+          tensor<brain, 4> out(x.result());
+          tensor<double, 4> expected(out.extents());
+          window const all{unbounded, triangle ? 0 : unbounded};
+          attention(x.q, x.k, x.v, out, all, with_amx{enable_amx()});
+          reference::attention(x.q, x.k, x.v, expected, all);
+          auto const scores = reference::scores(x.q, x.k, all);
+          auto const naive = naive_composition<brain>(x.q.view(), x.k.view(), x.v.view(), scores);
+          auto const result = accuracy_of(out, expected, x.v, scores, naive);
+          INFO("q_len " << q_len << ", kv_len " << kv_len << ", dim " << dim << ", " << result.message());
+          CHECK(result.within_naive());
+        }
+}
+
+TEST_CASE("Every stage between the products acts on tiles", "[reference]") {
+  if (!has_amx())
+    return;
+  brains const x({2, 4, 2, 83, 299, 64, 48}, 11);
+  generator random(12);
+  auto const some = normal_tensor<float, 4>({1, 4, 83, 299}, random);
+  tensor<bool, 2> seen({83, 299});
+  for (index i = 0; i < seen.size(); ++i)
+    seen.data()[i] = i % 5 != 0;
+  int const lengths_of[] = {299, 130};
+  float const sinks[] = {0.5f, -1, 2, 0};
+  check("causal", x, causal{});
+  check("window and sinks", x, causal{}, window{40, 0}, sink_tokens{3});
+  check("window both ways", x, window{20, 7});
+  check("lengths", x, lengths{lengths_of}, offset{0});
+  check("row scale", x, causal{}, log_n{64}, scale{0.2});
+  check("softcap and ALiBi", x, softcap{3}, alibi::standard(4), causal{});
+  check("bias", x, bias{some});
+  check("mask", x, mask{seen});
+  check("sink logits", x, sink_logits{sinks});
+  check("l2", x, l2_softmax{});
+  check("squared relu", x, squared_relu{row_sum{}}, causal{});
+  check("grouped heads in one block", brains({1, 8, 2, 5, 70, 32, 32}, 13));
+}
+
+TEST_CASE("Tiles take any strides", "[contract]") {
+  if (!has_amx())
+    return;
+  generator random(21);
+  auto const q = normal_tensor<brain, 4>({1, 2, 64, 70}, random);
+  auto const k = normal_tensor<brain, 4>({1, 2, 64, 133}, random);
+  auto const v = normal_tensor<brain, 4>({1, 2, 33, 133}, random);
+  auto const turned = [](tensor<brain, 4> const& x) {
+    return view<brain const, 4>(x.data(), {1, x.extent(1), x.extent(3), x.extent(2)},
+                                {x.size(), x.extent(2) * x.extent(3), 1, x.extent(3)});
+  };
+  check_views("columns", turned(q), turned(k), turned(v), causal{});
+}
+
+TEST_CASE("On tiles, too, nothing hidden reaches a row", "[edges]") {
+  if (!has_amx())
+    return;
+  brains x({1, 1, 1, 80, 96, 64, 32}, 31);
+  tensor<float, 4> clean(x.result()), out(x.result());
+  auto const call = [&](tensor<float, 4>& to) { attention(x.q, x.k, x.v, to, causal{}, with_amx{enable_amx()}); };
+  call(clean);
+  index const poisoned = 50;  // seen by rows from 50 − 16 on
+  for (index c = 0; c < 32; ++c)
+    x.v(0, 0, poisoned, c) = std::numeric_limits<brain>::quiet_NaN();
+  for (index c = 0; c < 64; ++c)
+    x.k(0, 0, poisoned, c) = std::numeric_limits<brain>::infinity();
+  call(out);
+  for (index i = 0; i < 80; ++i)
+    for (index c = 0; c < 32; ++c) {
+      INFO("row " << i << ", channel " << c);
+      if (i < poisoned - 16)
+        CHECK(out(0, 0, i, c) == clean(0, 0, i, c));
+      else
+        CHECK(std::isnan(out(0, 0, i, c)));
+    }
+}
+
+TEST_CASE("explain tells the products, and why not tiles", "[contract]") {
+  brains const x({1, 1, 1, 20, 30, 16, 16}, 41);
+  generator random(42);
+  auto const wide = normal_tensor<float, 4>({1, 1, 20, 16}, random);
+  with_amx const asked{enable_amx()}, refused{amx_permit{}};
+  auto const products = [&](auto const& q, auto const&... ms) { return explain(q, x.k, x.v, ms...).products; };
+  auto const few = view<brain const, 4>(x.q.data(), {1, 1, 2, 16}, x.q.strides());
+  CHECK(products(x.q) == "float");
+  if (!has_tiles<float>) {
+    CHECK(products(x.q, asked) == "float; no AMX tiles: this build has no AMX");
+    return;
+  }
+  CHECK(products(x.q, refused) == "float; no AMX tiles: the permit was not granted");
+  if (!has_amx())
+    return;
+  CHECK(products(x.q, asked) == "AMX tiles, bfloat16");
+  CHECK(products(wide, asked) == "float; no AMX tiles: q, k and v must all be bfloat16");
+  CHECK(products(few, asked) == "float; no AMX tiles: few rows are limited by memory");
+  rotary const turned{frequencies::standard(16), layout::half};
+  CHECK(products(x.q, asked, turned) == "float; no AMX tiles: positions are turned in float");
+}
+
+TEST_CASE("Without a permit a call keeps its bits", "[contract]") {
+  brains const x({1, 2, 1, 70, 90, 40, 40}, 51);
+  tensor<brain, 4> plain(x.result()), refused(x.result());
+  attention(x.q, x.k, x.v, plain, causal{});
+  attention(x.q, x.k, x.v, refused, causal{}, with_amx{amx_permit{}});
+  CHECK(same_bits(plain, refused));
+}
+
+TEST_CASE("On tiles every executor gives the same bits, within the workspace", "[resources]") {
+  brains const x({2, 4, 2, 600, 300, 64, 64}, 61);
+  tensor<brain, 4> alone(x.result()), shared(x.result());
+  with_amx const tiles{enable_amx()};
+  Eigen::ThreadPool threads(3);
+  thread_pool pool(threads);
+  attention(x.q, x.k, x.v, alone, causal{}, tiles);
+  auto const plan = explain(x.q, x.k, x.v, causal{}, tiles, on{pool});
+  workspace room(plan.workspace_bytes);
+  attention(x.q, x.k, x.v, shared, causal{}, tiles, on{pool}, with{room});
+  CHECK(same_bits(alone, shared));
+  CHECK(plan.scratch_bytes <= std::size_t{1} << 20);
+}
+
+}  // namespace heed::test
