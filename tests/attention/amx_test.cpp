@@ -97,6 +97,17 @@ TEST_CASE("Every stage between the products acts on tiles", "[reference]") {
   check("grouped heads in one block", brains({1, 8, 2, 5, 70, 32, 32}, 13));
 }
 
+TEST_CASE("On tiles the row sum takes weights in as the product does: equal values come back", "[identities]") {
+  if (!has_amx())
+    return;
+  brains x({1, 2, 1, 70, 300, 64, 32}, 17);
+  std::fill_n(x.v.data(), x.v.size(), brain(1.5f));
+  tensor<float, 4> out(x.result());
+  attention(x.q, x.k, x.v, out, causal{}, with_amx{enable_amx()});
+  for (index i = 0; i < out.size(); ++i)
+    CHECK(std::fabs(out.data()[i] - 1.5f) <= 1e-6f);
+}
+
 TEST_CASE("Tiles take any strides", "[contract]") {
   if (!has_amx())
     return;
