@@ -412,6 +412,14 @@ class tile_products {
   key_range shared_[(most_vectors + 1) / 2];
 };
 
+#else
+
+// What the pass holds where there are no tiles.
+namespace impl {
+class tile_session {};
+}  // namespace impl
+class tile_products {};
+
 #endif
 
 HEED_ISA_END
