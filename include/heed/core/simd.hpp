@@ -58,6 +58,16 @@ HEED_ALWAYS_INLINE constexpr auto as_scalar(double value) {
 }
 }  // namespace impl
 
+// --- unrolling -----------------------------------------------------------------------------------------------------
+
+/// Calls f(constant 0), …, f(constant N−1) in a row. Explicit, because arrays of batches stay in registers at -O2 only
+/// if every index into them is a constant.
+template <int N, class F>
+HEED_ALWAYS_INLINE inline void unroll(F&& f) {
+  [&]<int... I>(std::integer_sequence<int, I...>) HEED_LAMBDA_INLINE { (f(std::integral_constant<int, I>{}), ...); }
+  (std::make_integer_sequence<int, N>{});
+}
+
 // --- memory --------------------------------------------------------------------------------------------------------
 
 template <real T>
@@ -326,48 +336,43 @@ namespace impl {
 /// One butterfly of the 16×16 transposition: 4×4 blocks in registers, then blocks of lanes between registers.
 HEED_ALWAYS_INLINE inline void transpose_registers(__m512 (&r)[16]) {
   __m512 t[16];
-  for (int i = 0; i < 16; i += 2) {
-    t[i] = _mm512_unpacklo_ps(r[i], r[i + 1]);
-    t[i + 1] = _mm512_unpackhi_ps(r[i], r[i + 1]);
-  }
-  for (int i = 0; i < 16; i += 4) {
-    r[i] = _mm512_castpd_ps(_mm512_unpacklo_pd(_mm512_castps_pd(t[i]), _mm512_castps_pd(t[i + 2])));
-    r[i + 1] = _mm512_castpd_ps(_mm512_unpackhi_pd(_mm512_castps_pd(t[i]), _mm512_castps_pd(t[i + 2])));
-    r[i + 2] = _mm512_castpd_ps(_mm512_unpacklo_pd(_mm512_castps_pd(t[i + 1]), _mm512_castps_pd(t[i + 3])));
-    r[i + 3] = _mm512_castpd_ps(_mm512_unpackhi_pd(_mm512_castps_pd(t[i + 1]), _mm512_castps_pd(t[i + 3])));
-  }
-  for (int i = 0; i < 4; ++i) {
-    t[i] = _mm512_shuffle_f32x4(r[i], r[i + 4], 0x88);
-    t[i + 4] = _mm512_shuffle_f32x4(r[i], r[i + 4], 0xdd);
-    t[i + 8] = _mm512_shuffle_f32x4(r[i + 8], r[i + 12], 0x88);
-    t[i + 12] = _mm512_shuffle_f32x4(r[i + 8], r[i + 12], 0xdd);
-  }
-  for (int i = 0; i < 4; ++i) {
+  unroll<8>([&](auto i) HEED_LAMBDA_INLINE {
+    t[2 * i] = _mm512_unpacklo_ps(r[2 * i], r[2 * i + 1]);
+    t[2 * i + 1] = _mm512_unpackhi_ps(r[2 * i], r[2 * i + 1]);
+  });
+  unroll<8>([&](auto i) HEED_LAMBDA_INLINE {
+    constexpr int from = i / 2 * 4 + i % 2, to = i / 2 * 4 + i % 2 * 2;
+    __m512d const a = _mm512_castps_pd(t[from]), b = _mm512_castps_pd(t[from + 2]);
+    r[to] = _mm512_castpd_ps(_mm512_unpacklo_pd(a, b));
+    r[to + 1] = _mm512_castpd_ps(_mm512_unpackhi_pd(a, b));
+  });
+  unroll<8>([&](auto i) HEED_LAMBDA_INLINE {
+    constexpr int from = i / 4 * 8 + i % 4;
+    t[from] = _mm512_shuffle_f32x4(r[from], r[from + 4], 0x88);
+    t[from + 4] = _mm512_shuffle_f32x4(r[from], r[from + 4], 0xdd);
+  });
+  unroll<8>([&](auto i) HEED_LAMBDA_INLINE {
     r[i] = _mm512_shuffle_f32x4(t[i], t[i + 8], 0x88);
     r[i + 8] = _mm512_shuffle_f32x4(t[i], t[i + 8], 0xdd);
-    r[i + 4] = _mm512_shuffle_f32x4(t[i + 4], t[i + 12], 0x88);
-    r[i + 12] = _mm512_shuffle_f32x4(t[i + 4], t[i + 12], 0xdd);
-  }
+  });
 }
 #elif defined(__AVX__)
 HEED_ALWAYS_INLINE inline void transpose_registers(__m256 (&r)[8]) {
   __m256 t[8];
-  for (int i = 0; i < 8; i += 2) {
-    t[i] = _mm256_unpacklo_ps(r[i], r[i + 1]);
-    t[i + 1] = _mm256_unpackhi_ps(r[i], r[i + 1]);
-  }
-  for (int i = 0; i < 8; i += 4) {
-    r[i] = _mm256_shuffle_ps(t[i], t[i + 2], 0x44);
-    r[i + 1] = _mm256_shuffle_ps(t[i], t[i + 2], 0xee);
-    r[i + 2] = _mm256_shuffle_ps(t[i + 1], t[i + 3], 0x44);
-    r[i + 3] = _mm256_shuffle_ps(t[i + 1], t[i + 3], 0xee);
-  }
-  for (int i = 0; i < 4; ++i) {
+  unroll<4>([&](auto i) HEED_LAMBDA_INLINE {
+    t[2 * i] = _mm256_unpacklo_ps(r[2 * i], r[2 * i + 1]);
+    t[2 * i + 1] = _mm256_unpackhi_ps(r[2 * i], r[2 * i + 1]);
+  });
+  unroll<4>([&](auto i) HEED_LAMBDA_INLINE {
+    constexpr int from = i / 2 * 4 + i % 2, to = i / 2 * 4 + i % 2 * 2;
+    r[to] = _mm256_shuffle_ps(t[from], t[from + 2], 0x44);
+    r[to + 1] = _mm256_shuffle_ps(t[from], t[from + 2], 0xee);
+  });
+  unroll<4>([&](auto i) HEED_LAMBDA_INLINE {
     t[i] = _mm256_permute2f128_ps(r[i], r[i + 4], 0x20);
     t[i + 4] = _mm256_permute2f128_ps(r[i], r[i + 4], 0x31);
-  }
-  for (int i = 0; i < 8; ++i)
-    r[i] = t[i];
+  });
+  unroll<8>([&](auto i) HEED_LAMBDA_INLINE { r[i] = t[i]; });
 }
 #endif
 
@@ -379,11 +384,9 @@ HEED_ALWAYS_INLINE inline void transpose(batch<T> (&rows)[static_cast<std::size_
 #if defined(__AVX512F__) || defined(__AVX__)
   if constexpr (std::same_as<T, float>) {
     decltype(rows[0].data) r[static_cast<std::size_t>(lanes<T>)];
-    for (int i = 0; i < lanes<T>; ++i)
-      r[i] = rows[i].data;
+    unroll<lanes<T>>([&](auto i) HEED_LAMBDA_INLINE { r[i] = rows[i].data; });
     impl::transpose_registers(r);
-    for (int i = 0; i < lanes<T>; ++i)
-      rows[i] = batch<T>(r[i]);
+    unroll<lanes<T>>([&](auto i) HEED_LAMBDA_INLINE { rows[i] = batch<T>(r[i]); });
     return;
   }
 #endif
@@ -484,16 +487,6 @@ HEED_ALWAYS_INLINE inline void store_narrowed(Eigen::bfloat16* p, batch<float> c
 }
 HEED_ALWAYS_INLINE inline void store_narrowed(float* p, batch<float> const& x) { store(p, x); }
 HEED_ALWAYS_INLINE inline void store_narrowed(double* p, batch<double> const& x) { store(p, x); }
-
-// --- unrolling -----------------------------------------------------------------------------------------------------
-
-/// Calls f(constant 0), …, f(constant N−1) in a row. Explicit, because arrays of batches stay in registers at -O2 only
-/// if every index into them is a constant.
-template <int N, class F>
-HEED_ALWAYS_INLINE inline void unroll(F&& f) {
-  [&]<int... I>(std::integer_sequence<int, I...>) HEED_LAMBDA_INLINE { (f(std::integral_constant<int, I>{}), ...); }
-  (std::make_integer_sequence<int, N>{});
-}
 
 HEED_ISA_END
 }  // namespace heed

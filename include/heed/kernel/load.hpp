@@ -73,21 +73,63 @@ bool in_place(operand const& x) {
   return x.kind == kind_of<T>() && (x.strides[3] == 1 || x.extents[3] == 1);
 }
 
+namespace impl {
+
+/// A square of rows, as far as it reaches; `Whole` where it is known to be complete.
+template <bool Whole, real T>
+HEED_ALWAYS_INLINE inline void load_square(T const* rows, index ld, index count, index columns,
+                                           batch<T> (&square)[static_cast<std::size_t>(lanes<T>)]) {
+  unroll<lanes<T>>([&](auto i) HEED_LAMBDA_INLINE {
+    if constexpr (Whole)
+      square[i] = load(rows + i * ld);
+    else
+      square[i] = i < count ? load_first(rows + i * ld, columns) : batch<T>(T(0));
+  });
+}
+
+template <bool Whole, real T>
+HEED_ALWAYS_INLINE inline void store_square(batch<T> const (&square)[static_cast<std::size_t>(lanes<T>)], T* rows,
+                                            index ld, index count, index columns) {
+  unroll<lanes<T>>([&](auto i) HEED_LAMBDA_INLINE {
+    if constexpr (Whole)
+      store(rows + i * ld, square[i]);
+    else if (i < count)
+      store_first(rows + i * ld, square[i], columns);
+  });
+}
+
+template <bool Whole, real T>
+HEED_ALWAYS_INLINE inline void pack_square(T const* rows, index ld, index count, index channels, batch<T> const& f,
+                                           T* to, index width) {
+  batch<T> square[static_cast<std::size_t>(lanes<T>)];
+  load_square<Whole>(rows, ld, count, channels, square);
+  transpose<T>(square);
+  unroll<lanes<T>>([&](auto i) HEED_LAMBDA_INLINE { square[i] = square[i] * f; });
+  store_square<Whole>(square, to, width, channels, index{lanes<T>});
+}
+
+template <bool Whole, real T>
+HEED_ALWAYS_INLINE inline void unpack_square(T const* from, index width, index channels, batch<T> const& f, T* rows,
+                                             index ld, index count) {
+  batch<T> square[static_cast<std::size_t>(lanes<T>)];
+  load_square<Whole>(from, width, channels, index{lanes<T>}, square);
+  unroll<lanes<T>>([&](auto i) HEED_LAMBDA_INLINE { square[i] = square[i] * f; });
+  transpose<T>(square);
+  store_square<Whole>(square, rows, ld, count, channels);
+}
+
+}  // namespace impl
+
 /// to[c][lane] = rows[lane][c] · factor[lane] for `count` ≤ lanes rows of n numbers; lanes past them are 0. `to` has
 /// `width` lanes a row.
 template <real T>
 HEED_NOINLINE void pack_lanes(T const* rows, index ld, index count, index n, T const* factor, T* to, index width) {
   constexpr index w = lanes<T>;
   batch<T> const f = load(factor);
-  for (index c = 0; c < n; c += w) {
-    index const channels = std::min(w, n - c);
-    batch<T> square[static_cast<std::size_t>(w)];
-    for (index i = 0; i < count; ++i)
-      square[i] = channels == w ? load(rows + i * ld + c) : load_first(rows + i * ld + c, channels);
-    for (index i = count; i < w; ++i) square[i] = batch<T>(T(0));
-    transpose<T>(square);
-    for (index i = 0; i < channels; ++i) store(to + (c + i) * width, square[i] * f);
-  }
+  index c = 0;
+  if (count == w)
+    for (; c + w <= n; c += w) impl::pack_square<true>(rows + c, ld, count, w, f, to + c * width, width);
+  for (; c < n; c += w) impl::pack_square<false>(rows + c, ld, count, std::min(w, n - c), f, to + c * width, width);
 }
 
 /// rows[lane][c] = from[c][lane] · factor[lane] for `count` ≤ lanes rows: the reverse of `pack_lanes`.
@@ -95,19 +137,10 @@ template <real T>
 HEED_NOINLINE void unpack_lanes(T const* from, index width, index n, T const* factor, T* rows, index ld, index count) {
   constexpr index w = lanes<T>;
   batch<T> const f = load(factor);
-  for (index c = 0; c < n; c += w) {
-    index const channels = std::min(w, n - c);
-    batch<T> square[static_cast<std::size_t>(w)];
-    for (index i = 0; i < channels; ++i) square[i] = load(from + (c + i) * width) * f;
-    for (index i = channels; i < w; ++i) square[i] = batch<T>(T(0));
-    transpose<T>(square);
-    for (index i = 0; i < count; ++i) {
-      if (channels == w)
-        store(rows + i * ld + c, square[i]);
-      else
-        store_first(rows + i * ld + c, square[i], channels);
-    }
-  }
+  index c = 0;
+  if (count == w)
+    for (; c + w <= n; c += w) impl::unpack_square<true>(from + c * width, width, w, f, rows + c, ld, count);
+  for (; c < n; c += w) impl::unpack_square<false>(from + c * width, width, std::min(w, n - c), f, rows + c, ld, count);
 }
 
 /// Whether all rows × n numbers are finite: x·0 is 0 for exactly those.

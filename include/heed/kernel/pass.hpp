@@ -105,7 +105,7 @@ class pass {
   void run(index task) {
     if constexpr (has_tiles<T> && Rule != normalizer_rule::none) {
       if (call_.on_tiles) {
-        impl::tile_session const here;
+        [[maybe_unused]] impl::tile_session const here;
         return walk<true>(task);
       }
     }
