@@ -13,6 +13,9 @@ namespace {
 
 using matrix = Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
 
+template <class T>
+constexpr double tolerance = sizeof(T) == 8 ? 1e-12 : 4e-6;
+
 double silu(double x) { return x / (1 + std::exp(-x)); }
 
 /// Weights of a layer of dim channels, e expanded and s of a key, and what goes in.
@@ -36,6 +39,11 @@ struct layer {
   tensor<T, 3> const& forward(Ms const&... ms) {
     make().forward(x, out, ms...);
     return out;
+  }
+
+  /// SiLU(x · w_in) of the first batch, in double.
+  matrix projected() const {
+    return (x.matrix(0).template cast<double>() * w_in.matrix().template cast<double>()).unaryExpr(&silu);
   }
 
   /// The formula, with plain products in double and the reference's attention.
@@ -67,7 +75,7 @@ template <class T, class... Ms>
 void check(char const* name, layer<T>& l, Ms const&... ms) {
   auto const error = difference_of(l.forward(ms...), l.composed(offset{0}, ms...));
   INFO(name << ": " << error.message());
-  CHECK(error.relative <= (sizeof(T) == 8 ? 1e-12 : 4e-6));
+  CHECK(error.relative <= tolerance<T>);
 }
 
 template <class T>
@@ -97,33 +105,38 @@ TEST_CASE("GAU is its formula", "[identities]") {
   CHECK(same_bits(empty_beta, no_beta.out));
 }
 
-TEST_CASE("GAU with U = 1 and softmax is attention", "[identities]") {
-  layer<double> l(7, 1, 30, 10, 10, 4);
+TEMPLATE_TEST_CASE("GAU with U = 1 and softmax is attention", "[identities]", double, float) {
+  using T = TestType;
+  layer<T> l(7, 1, 30, 10, 10, 4);
   index const one = 9;  // a channel that is always 1 and makes u: SiLU of this number is 1
   for (index c = 0; c < 10; ++c)
     for (index d = 0; d < 10; ++d) {
-      l.w_in(d, c) = d == one ? 1.278464542761073795 : 0;
-      l.w_out(c, d) = c == d ? 1 : 0;
+      l.w_in(d, c) = d == one ? T(1.278464542761073795) : T(0);
+      l.w_out(c, d) = c == d ? T(1) : T(0);
     }
   for (index i = 0; i < 30; ++i)
     l.x(0, i, one) = 1;
-  matrix const projected = (l.x.matrix(0) * l.w_in.matrix()).unaryExpr(&silu);
-  matrix const v = projected.middleCols(10, 10), z = projected.rightCols(4);
+  matrix const v = l.projected().middleCols(10, 10), z = l.projected().rightCols(4);
   matrix q = z, k = z;
-  scale_offset(z, Eigen::VectorXd(l.gamma.matrix().row(0)), Eigen::VectorXd(l.beta.matrix().row(0)), q);
-  scale_offset(z, Eigen::VectorXd(l.gamma.matrix().row(1)), Eigen::VectorXd(l.beta.matrix().row(1)), k);
+  auto const row = [](tensor<T, 2> const& x, index r) {
+    return Eigen::VectorXd(x.matrix().row(r).template cast<double>());
+  };
+  scale_offset(z, row(l.gamma, 0), row(l.beta, 0), q);
+  scale_offset(z, row(l.gamma, 1), row(l.beta, 1), k);
   matrix expected(30, 10);
   heed::attention(q, k, v, expected, causal{});
   l.forward(causal{});
-  CHECK((l.out.matrix(0) - expected).cwiseAbs().maxCoeff() <= 1e-12);
+  CHECK((l.out.matrix(0).template cast<double>() - expected).cwiseAbs().maxCoeff() <= tolerance<T>);
 }
 
-TEST_CASE("GAU whose rows see only themselves is a gated linear unit", "[identities]") {
-  layer<double> l(9, 1, 70, 10, 14, 4);
+TEMPLATE_TEST_CASE("GAU whose rows see only themselves is a gated linear unit", "[identities]", double, float) {
+  using T = TestType;
+  layer<T> l(9, 1, 70, 10, 14, 4);
   l.forward(window{0, 0});
-  matrix const projected = (l.x.matrix(0) * l.w_in.matrix()).unaryExpr(&silu);
-  matrix const expected = projected.leftCols(14).cwiseProduct(projected.middleCols(14, 14)) * l.w_out.matrix();
-  CHECK((l.out.matrix(0) - expected).cwiseAbs().maxCoeff() <= 1e-12);
+  matrix const in = l.projected();
+  matrix const expected =
+      in.leftCols(14).cwiseProduct(in.middleCols(14, 14)) * l.w_out.matrix().template cast<double>();
+  CHECK((l.out.matrix(0).template cast<double>() - expected).cwiseAbs().maxCoeff() <= tolerance<T>);
 }
 
 TEST_CASE("GAU's attention gives the golden rows", "[identities]") {
@@ -178,7 +191,8 @@ TEST_CASE("Squared ReLU of what a functor brings to minus infinity is an empty r
   for (auto [q_len, kv_len] : {std::pair<index, index>{70, 200}, {2, 200}, {1, 5000}}) {
     INFO("q_len " << q_len);
     generator random(29);
-    auto const q = normal_tensor<double, 3>({2, q_len, 8}, random), k = normal_tensor<double, 3>({2, kv_len, 8}, random);
+    auto const q = normal_tensor<double, 3>({2, q_len, 8}, random),
+               k = normal_tensor<double, 3>({2, kv_len, 8}, random);
     tensor<double, 3> v({2, kv_len, 5}), gates({2, q_len, 5}), out({2, q_len, 5});
     auto const zero = [&](auto const&... ms) {
       heed::attention(q, k, v, out, without_head_1, gate{gates}, ms...);

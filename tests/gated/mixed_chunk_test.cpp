@@ -10,6 +10,9 @@ namespace heed::test {
 namespace {
 
 template <class T>
+constexpr float tolerance = sizeof(T) == 8 ? 1e-12f : 4e-6f;
+
+template <class T>
 struct inputs {
   generator random;
   tensor<T, 3> q_quad, k_quad, q_lin, k_lin, v, u, out;
@@ -130,25 +133,28 @@ TEST_CASE("Mixed chunk attention gives the golden rows", "[identities]") {
   golden(0.04952784, -0.34056970, -0.52408223, -0.6102125210);
 }
 
-TEST_CASE("Mixed chunk attention: one chunk is gated squared-ReLU attention", "[identities]") {
-  inputs<double> in(7, 2, 70, 8, 5);
+TEMPLATE_TEST_CASE("Mixed chunk attention: one chunk is gated squared-ReLU attention", "[identities]", double, float) {
+  using T = TestType;
+  inputs<T> in(7, 2, 70, 8, 5);
   in.attend({70}, causal{}, gate{in.u});
   for (index b = 0; b < 2; ++b) {
-    tensor<double, 2> expected({70, 5});
+    tensor<T, 2> expected({70, 5});
     heed::attention(in.q_quad.matrix(b), in.k_quad.matrix(b), in.v.matrix(b), expected, causal{},
                     squared_relu{fixed{70}}, gate{in.u.matrix(b)});
-    CHECK((in.out.matrix(b) - expected.matrix()).cwiseAbs().maxCoeff() <= 1e-12);
+    CHECK((in.out.matrix(b) - expected.matrix()).cwiseAbs().maxCoeff() <= tolerance<T>);
   }
 }
 
-TEST_CASE("Mixed chunk attention: the bidirectional linear part is Q (Kᵀ V) / n", "[identities]") {
-  inputs<double> in(9, 1, 100, 8, 5);
+TEMPLATE_TEST_CASE("Mixed chunk attention: the bidirectional linear part is Q (Kᵀ V) / n", "[identities]", double,
+                   float) {
+  using T = TestType;
+  inputs<T> in(9, 1, 100, 8, 5);
   fill(in.q_quad.view(), [] { return 0.0; });
   for (index c : {7, 100}) {
     in.attend({c});
-    Eigen::MatrixXd const expected =
-        in.q_lin.matrix(0) * (in.k_lin.matrix(0).transpose() * in.v.matrix(0)).eval() / 100.0;
-    CHECK((in.out.matrix(0) - expected).cwiseAbs().maxCoeff() <= 1e-12);
+    auto const wide = [](tensor<T, 3> const& x) { return Eigen::MatrixXd(x.matrix(0).template cast<double>()); };
+    Eigen::MatrixXd const expected = wide(in.q_lin) * (wide(in.k_lin).transpose() * wide(in.v)).eval() / 100.0;
+    CHECK((wide(in.out) - expected).cwiseAbs().maxCoeff() <= tolerance<T>);
   }
 }
 

@@ -2,6 +2,7 @@
 
 #include <heed/attention/attention.hpp>
 #include <heed/attention/scores.hpp>
+#include <heed/attention/state.hpp>
 #include <heed/core/thread_pool.hpp>
 #include <heed/position/rerope.hpp>
 #include <heed/reference/attention.hpp>
@@ -87,10 +88,10 @@ TEST_CASE("Rectified codes with any window, storage, factor and part of the chan
   }
 }
 
-TEST_CASE("A window of the length or more is RoPE, bit for bit", "[identities][contract]") {
+TEMPLATE_TEST_CASE("A window of the length or more is RoPE, bit for bit", "[identities][contract]", double, float) {
   rotary const turn = standard(16);
   for (index q_len : query_lengths) {
-    inputs<float> const in(q_len, 150);
+    inputs<TestType> const in(q_len, 150);
     auto const plain = in.attend(turn, causal{}), full = in.attend(turn);
     for (index w : {150, 151, 100000}) {
       CHECK(same_bits(in.attend(rerope{turn, w}, causal{}), plain));
@@ -102,22 +103,77 @@ TEST_CASE("A window of the length or more is RoPE, bit for bit", "[identities][c
   }
 }
 
-TEST_CASE("Leaky ReRoPE lies between RoPE (k = 1) and ReRoPE (k to infinity)", "[identities][contract]") {
+TEMPLATE_TEST_CASE("Leaky ReRoPE lies between RoPE (k = 1) and ReRoPE (k to infinity)", "[identities][contract]",
+                   double, float) {
+  double const tolerance = std::is_same_v<TestType, double> ? 1e-12 : 4e-6;
   rotary const turn = standard(16);
   for (index q_len : query_lengths) {
-    inputs<double> const in(q_len, 150);
+    inputs<TestType> const in(q_len, 150);
     for (index w : {1, 10, 64}) {
       auto const against = [&](auto const& a, auto const& b) {
         return difference_of(in.attend(a, causal{}), in.attend(b, causal{}), 1).absolute;
       };
-      CHECK(against(leaky_rerope{turn, w, 1}, turn) < 1e-12);
-      CHECK(against(leaky_rerope{turn, w, 1e12}, rerope{turn, w}) < 1e-9);
+      CHECK(against(leaky_rerope{turn, w, 1}, turn) < tolerance);
+      CHECK(against(leaky_rerope{turn, w, 1e15}, rerope{turn, w}) < tolerance);
       CHECK(against(leaky_rerope{turn, w, 4}, turn) > 1e-4);
       CHECK(against(leaky_rerope{turn, w, 4}, rerope{turn, w}) > 1e-4);
-      CHECK(difference_of(in.attend(leaky_rerope{turn, w, 1}), in.attend(turn), 1).absolute < 1e-12);
+      CHECK(difference_of(in.attend(leaky_rerope{turn, w, 1}), in.attend(turn), 1).absolute < tolerance);
     }
-    CHECK(difference_of(in.attend(self_extend{turn, 16, 1}), in.attend(turn), 1).absolute < 1e-12);
+    CHECK(difference_of(in.attend(self_extend{turn, 16, 1}), in.attend(turn), 1).absolute < tolerance);
   }
+}
+
+TEMPLATE_TEST_CASE("Decode in two parts: turned keys of the window and raw far ones, merged by lse",
+                   "[identities][contract]", double, float) {
+  // What a cache does: R_i q over the last w keys as they were turned once, R_w q over all older ones as they came.
+  using T = TestType;
+  double const tolerance = std::is_same_v<T, double> ? 1e-12 : 4e-6;
+  rotary const turn = standard(16);
+  for (index kv_len : {40, 150, 5000})
+    for (index w : {1, 33, 400}) {
+      inputs<T> const in(1, kv_len);
+      index const near = std::min(w, kv_len), far = kv_len - near;
+      auto const last = [](tensor<T, 4> const& x, index first, index n) {
+        return view<T const, 4>(&x(0, 0, first, 0), {2, x.extent(1), n, x.extent(3)}, x.strides());
+      };
+      auto q_near = in.q, q_far = in.q, k_near = in.k;
+      turn.apply(q_near, kv_len - 1);
+      turn.apply(q_far, w);
+      turn.apply(k_near, 0);
+      tensor<T, 4> a({2, 4, 1, 8}), b(a.extents()), both(a.extents());
+      tensor<double, 3> la({2, 4, 1}), lb(la.extents()), l(la.extents()), expected(la.extents());
+      attention(q_near, last(k_near, far, near), last(in.v, far, near), a, lse{la});
+      attention(q_far, last(in.k, 0, far), last(in.v, 0, far), b, lse{lb});
+      merge(a, la, b, lb, both, l);
+      auto const whole = in.attend(rerope{turn, w}, causal{}, lse{expected});
+      INFO(kv_len << " keys, window " << w);
+      CHECK(difference_of(both, whole, 1).absolute < tolerance);
+      CHECK(difference_of(l, expected, 1).absolute < 2 * tolerance);
+    }
+}
+
+TEMPLATE_TEST_CASE("Rectified rows do not depend on how a call is cut into tiles", "[identities]", double, float) {
+  // Rows alone, few at a time, and from another first row: other tiles, the other driver, the same distances.
+  using T = TestType;
+  double const tolerance = std::is_same_v<T, double> ? 1e-12 : 4e-6;
+  rotary const turn = standard(16);
+  inputs<T> const in(170, 233);
+  auto const check_cut = [&](auto const& code, auto const&... ms) {
+    auto const whole = in.attend(code, ms...);
+    for (index step : {1, 7, 100})
+      for (index first = step / 2; first < 170; first += step) {
+        index const n = std::min(step, 170 - first);
+        view<T const, 4> const rows(&in.q(0, 0, first, 0), {2, 4, n, 16}, in.q.strides()),
+            expected(&whole(0, 0, first, 0), {2, 4, n, 8}, whole.strides());
+        auto const got = attention(rows, in.k, in.v, code, offset{63 + first}, ms...);
+        INFO("rows from " << first << ", " << step << " at a time");
+        REQUIRE(difference_of(got, expected, 1).absolute < tolerance);
+      }
+  };
+  check_cut(rerope{turn, 50}, causal{});
+  check_cut(rerope{turn, 50});
+  check_cut(leaky_rerope{turn, 31, 3});
+  check_cut(self_extend{turn, 64, 5}, causal{});
 }
 
 TEST_CASE("The distance w itself is far", "[contract]") {

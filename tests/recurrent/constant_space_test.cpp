@@ -33,18 +33,21 @@ struct weights {
     o = draw(heads_q * dim_v, width);
   }
 
-  constant_space_layer<double> layer() const {
-    using row = Eigen::Matrix<double, 1, Eigen::Dynamic>;
+  template <class T = double>
+  constant_space_layer<T> layer() const {
+    using row = Eigen::Matrix<T, 1, Eigen::Dynamic>;
     using row_map = Eigen::Map<row>;
     using row_view = Eigen::Map<row const>;
-    weights const own = *this;
-    constant_space_layer<double> l{dim, dim_v, heads_q, heads_kv, {}, {}, {}};
-    l.query = [own](double const* x, double* to) { row_map(to, heads_q * dim).noalias() = row_view(x, width) * own.q; };
-    l.key_value = [own](double const* x, double* key, double* value) {
+    struct {
+      Eigen::Matrix<T, Eigen::Dynamic, Eigen::Dynamic> q, k, v, o;
+    } const own{q.cast<T>(), k.cast<T>(), v.cast<T>(), o.cast<T>()};
+    constant_space_layer<T> l{dim, dim_v, heads_q, heads_kv, {}, {}, {}};
+    l.query = [own](T const* x, T* to) { row_map(to, heads_q * dim).noalias() = row_view(x, width) * own.q; };
+    l.key_value = [own](T const* x, T* key, T* value) {
       row_map(key, heads_kv * dim).noalias() = row_view(x, width) * own.k;
       row_map(value, heads_kv * dim_v).noalias() = row_view(x, width) * own.v;
     };
-    l.combine = [own](double const* x, double const* attended, double* y) {
+    l.combine = [own](T const* x, T const* attended, T* y) {
       row_map to(y, width);
       to.noalias() = row_view(attended, heads_q * dim_v) * own.o;
       to = row_view(x, width).array() + to.array().tanh();
@@ -68,10 +71,11 @@ struct weights {
   }
 };
 
-std::vector<constant_space_layer<double>> layers_of(std::vector<weights> const& all, std::size_t count) {
-  std::vector<constant_space_layer<double>> result;
+template <class T = double>
+std::vector<constant_space_layer<T>> layers_of(std::vector<weights> const& all, std::size_t count) {
+  std::vector<constant_space_layer<T>> result;
   for (std::size_t n = 0; n < count; ++n)
-    result.push_back(all[n].layer());
+    result.push_back(all[n].template layer<T>());
   return result;
 }
 
@@ -85,8 +89,12 @@ struct model {
       layers.emplace_back(random);
     embedding = matrix::NullaryExpr(n, width, [&] { return random.normal(); });
   }
+  template <class T = double>
   auto embed() const {
-    return [this](index j) { return embedding.row(j).data(); };
+    if constexpr (std::is_same_v<T, double>)
+      return [this](index j) { return embedding.row(j).data(); };
+    else
+      return [this](index j) { return Eigen::Matrix<T, 1, Eigen::Dynamic>(embedding.row(j).cast<T>()); };
   }
 };
 
@@ -101,19 +109,22 @@ index steps_of(index token, int layers) {
 
 }  // namespace
 
-TEST_CASE("A constant-space stack equals a cached one, 1 to 3 layers", "[identities][contract]") {
+TEMPLATE_TEST_CASE("A constant-space stack equals a cached one, 1 to 3 layers", "[identities][contract]", double,
+                   float) {
+  using T = TestType;
   model const m(3, 12);
   rotary const turn{frequencies::standard(dim), layout::half};
   auto const check = [&](auto const&... ms) {
     matrix x = m.embedding;
     for (std::size_t depth = 1; depth <= 3; ++depth) {
       x = m.layers[depth - 1].apply(x, ms...);
-      constant_space_stack<double> stack(width, layers_of(m.layers, depth));
+      constant_space_stack<T> stack(width, layers_of<T>(m.layers, depth));
       for (index i = 0; i < 12; ++i) {
-        Eigen::VectorXd row(width);
-        stack.evaluate(i, m.embed(), row, ms...);
+        Eigen::Matrix<T, Eigen::Dynamic, 1> row(width);
+        stack.evaluate(i, m.embed<T>(), row, ms...);
         INFO(depth << " layers, row " << i);
-        REQUIRE((row.transpose() - x.row(i)).cwiseAbs().maxCoeff() < 1e-12);
+        REQUIRE((row.transpose().template cast<double>() - x.row(i)).cwiseAbs().maxCoeff() <
+                (sizeof(T) == 8 ? 1e-12 : 1e-5));
       }
     }
   };

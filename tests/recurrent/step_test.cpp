@@ -135,16 +135,17 @@ TEST_CASE("Extra outputs, masks and gates of a reread", "[identities][contract]"
   CHECK(difference_of(got_entropy, want_entropy).absolute < 1e-13);
 }
 
-TEST_CASE("Rereading equals the rows of causal prefill", "[identities]") {
-  sequence<float> const s(2, 2, 150, 16, 16, 5);
+TEMPLATE_TEST_CASE("Rereading equals the rows of causal prefill", "[identities]", double, float) {
+  using T = TestType;
+  sequence<T> const s(2, 2, 150, 16, 16, 5);
   rotary const turn{frequencies::standard(16), layout::half};
   auto const rules = modifiers(rerope{turn, 40}, log_n_beyond{64}, causal{});
-  tensor<float, 3> whole({2, 150, 16}), out({2, 1, 16});
+  tensor<T, 3> whole({2, 150, 16}), out({2, 1, 16});
   attention(s.q, s.k, s.v, whole, rules);
   auto network = s.network();
   for (index i = 0; i < 150; ++i) {
     network.reread(rows(s.q, i, i + 1), i, rows_of(s), out, rules);
-    CHECK(difference_of(out, rows(whole, i, i + 1), 1).absolute < 2e-6);
+    CHECK(difference_of(out, rows(whole, i, i + 1), 1).absolute < (sizeof(T) == 8 ? 1e-12 : 2e-6));
   }
 }
 
