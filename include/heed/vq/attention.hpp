@@ -41,6 +41,7 @@ struct vq_keys {
       codes = codes_view(view<std::int32_t const, rank_of<K>>(as_view(k)), rank == 2);
       expect_codes("vq_attention", codes, {batch, book.heads(), codes.extent(2)});
     } else {
+      static_assert(!std::integral<stored_in<K>>, "heed: codes are int32");
       static_assert(rank_of<K> == rank, "heed: q and k must have the same rank");
       static_assert(std::same_as<arithmetic_t<stored_in<K>>, T>,
                     "heed: double goes with double only: the codebook must be double exactly if the tensors are");

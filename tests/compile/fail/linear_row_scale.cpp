@@ -1,0 +1,7 @@
+// expect: heed: linear_attention takes a feature map
+#include <heed/attention/row_scale.hpp>
+#include <heed/gated/linear.hpp>
+
+void f(heed::tensor<float, 2> const& x, heed::tensor<float, 2>& out) {
+  heed::linear_attention(x, x, x, out, heed::causal{}, heed::log_n{512});
+}
