@@ -189,6 +189,53 @@ TEST_CASE("Lengths of 0 and 1, everywhere", "[edges][contract]") {
           }
 }
 
+TEST_CASE("Sums over very many keys keep their digits", "[edges][contract]") {
+  // Equal scores and positive values: every sum grows all the way, and nothing cancels.
+  index const kv_len = 100000, q_len = 20;
+  example<float> in({1, 1, 1, q_len, kv_len, 2, 8}, 68);
+  generator random(69);
+  fill(in.q.view(), [] { return 0.0; });
+  fill(in.v.view(), [&] { return random.uniform(0.5, 1); });
+  std::array<double, 8> mean{};
+  for (index j = 0; j < kv_len; ++j)
+    for (index c = 0; c < 8; ++c)
+      mean[static_cast<std::size_t>(c)] += static_cast<double>(in.v(0, 0, j, c)) / static_cast<double>(kv_len);
+  auto const error = [&](auto const&... ms) {
+    double worst = 0;
+    in.attend(ms...);
+    for_each_place(in.out.extents(), [&](index b, index h, index i, index c) {
+      worst = std::max(worst, std::fabs(static_cast<double>(in.out(b, h, i, c)) - mean[static_cast<std::size_t>(c)]));
+    });
+    return worst / unit_roundoff<float>;
+  };
+  // One sum over all keys errs by 20 units; the naive composition of Eigen's products by 5.
+  CHECK(error() <= 8);
+  tensor<float, 2> one({1, 1});
+  one(0, 0) = 1;
+  CHECK(error(squared_relu{row_sum{}}, bias{one}) <= 8);
+  // Parts with different maxima: keys far down come before those that count.
+  for (index first : {1536, 3000, 60000}) {
+    tensor<float, 2> low({1, kv_len});
+    for (index j = 0; j < first; ++j)
+      low(0, j) = -200;
+    request all(bias{low});
+    all.entropy = true;
+    tensor<double, 3> l({1, 1, q_len}), h({1, 1, q_len});
+    all.add(lse{l});
+    all.add(entropy{h});
+    attend(in.views(), all);
+    double const left = std::log(static_cast<double>(kv_len - first));
+    CHECK(l(0, 0, q_len - 1) == Approx(left).epsilon(1e-6));
+    CHECK(h(0, 0, q_len - 1) == Approx(left).epsilon(1e-5));
+    std::array<double, 8> of_rest{};
+    for (index j = first; j < kv_len; ++j)
+      for (index c = 0; c < 8; ++c)
+        of_rest[static_cast<std::size_t>(c)] += static_cast<double>(in.v(0, 0, j, c)) / static_cast<double>(kv_len - first);
+    for (index c = 0; c < 8; ++c)
+      CHECK(in.out(0, 0, 3, c) == Approx(of_rest[static_cast<std::size_t>(c)]).epsilon(1e-6));
+  }
+}
+
 TEST_CASE("Large scores stay finite", "[edges][contract]") {
   for (index q_len : {3, 70}) {
     example<float> in({1, 2, 1, q_len, 131, 64, 16}, 67, 1000);

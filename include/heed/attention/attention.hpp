@@ -111,7 +111,7 @@ workspace* workspace_of(Read const& read) {
 /// - Rank 3 drops batch, rank 2 heads too. Scalars mix freely but double with others; arithmetic is float, or double.
 /// - A row that sees no key is 0. What is hidden from a row, NaN included, does not reach it.
 /// - Memory: up to 64 KiB on the stack, beyond that one allocation, or none with `with{workspace}`; at most 1 MiB a
-///   worker for dim + dim_v up to about 3000, whatever the lengths. Bits do not depend on the executor.
+///   worker for dim + dim_v up to about 2500, whatever the lengths. Bits do not depend on the executor.
 /// - `out`, lse and entropy must not overlap q, k, v or each other; `gate{u}` may be out itself.
 /// @throws argument_error naming the argument, before anything is written
 /// @see Vaswani et al. 2017, arXiv 1706.03762; Rabe and Staats 2021, arXiv 2112.05682; Dao et al. 2022, arXiv 2205.14135

@@ -133,17 +133,24 @@ class pass {
       for (index i = 0; i < blocks; ++i) own_.writer.hide_scores(own_.blocks[i]);
     index const first_row = own_.blocks[0].first_row(), last_row = own_.blocks[blocks - 1].last_row();
     index const step = call_.keys_at_once();
+    index era = -1;
     for (block_walk walk(band_, first_row, last_row, step); !walk.done(); walk.advance()) {
       key_range const block{walk.begin(), std::min(walk.begin() + step, band_.kv_len)};
       key_range const keys = hull(band_, first_row, last_row, block);
       if (keys.empty()) continue;
       block_begin_ = keys.begin;
+      if constexpr (Rule != normalizer_rule::none)
+        if (index const last = std::exchange(era, walk.begin() / era_keys); last >= 0 && last != era)
+          for (index i = 0; i < blocks; ++i) begin_era<Rule, Entropy>(own_.blocks[i], call_.dim_v, call_.unit());
       own_.tiles.open(batch_, key_head_, keys);
       if constexpr (OnTiles) own_.products.open(batch_, key_head_, keys);
       for (index i = 0; i < blocks; ++i) tile<OnTiles>(own_.blocks[i], keys);
     }
     if constexpr (Rule != normalizer_rule::none)
-      for (index i = 0; i < blocks; ++i) own_.writer.template write<Rule>(own_.blocks[i]);
+      for (index i = 0; i < blocks; ++i) {
+        join_before<Rule, Entropy>(own_.blocks[i], call_.dim_v, call_.unit());
+        own_.writer.template write<Rule>(own_.blocks[i]);
+      }
   }
 
   /// One query block against one key block.

@@ -36,6 +36,8 @@ struct query_block {
   T* m = nullptr;       // [lane] running maximum
   T* l = nullptr;       // [lane] running sum
   T* u = nullptr;       // [lane] running entropy sum
+  T* before[4] = {};    // o, m, l and u of earlier keys, where they are too many for one sum
+  bool has_before = false;
   index* row = nullptr;   // [lane]
   index* head = nullptr;  // [lane]
   index* keys = nullptr;  // [lane] n_i, where it is asked for
@@ -54,6 +56,10 @@ struct query_block {
     m = scratch.take<T>(width);
     l = scratch.take<T>(width);
     u = scratch.take<T>(width);
+    if (p.kv_len > era_keys) {
+      before[0] = scratch.take<T>(p.dim_v * width);
+      for (int i = 1; i < 4; ++i) before[i] = scratch.take<T>(width);
+    }
     row = scratch.take<index>(width);
     head = scratch.take<index>(width);
     keys = scratch.take<index>(width);
@@ -64,6 +70,43 @@ struct query_block {
   index first_row() const { return row[0]; }
   index last_row() const { return row[count - 1]; }
 };
+
+/// Adds the sums of earlier keys, if any, to those of the keys since.
+template <normalizer_rule Rule, bool Entropy, real T>
+HEED_NOINLINE void join_before(query_block<T>& b, index dim_v, T unit) {
+  if (!b.has_before) return;
+  constexpr index width = block_lanes<T>;
+  auto const& [o, m, l, u] = b.before;
+  for (index lane = 0; lane < b.vectors * lanes<T>; lane += lanes<T>) {
+    batch<T> const old = load(m + lane), sum = load(l + lane);
+    batch<T> r(T(1)), squared(T(1));
+    if constexpr (has_maximum<Rule>) {
+      r = rescale_factor<T>(old, load(b.m + lane), batch<T>(unit));
+      squared = Rule == normalizer_rule::l2_softmax ? r * r : r;
+    }
+    if constexpr (Entropy)
+      store(b.u + lane, load(b.u + lane) + rescaled_entropy_sum<T>(load(u + lane), sum, old, load(b.m + lane), r));
+    store(b.l + lane, fma(sum, squared, load(b.l + lane)));
+    for (index c = 0; c < dim_v; ++c)
+      store(b.o + c * width + lane, fma(load(o + c * width + lane), r, load(b.o + c * width + lane)));
+  }
+  b.has_before = false;
+}
+
+/// Sets all sums aside as those of earlier keys, and begins new ones.
+template <normalizer_rule Rule, bool Entropy, real T>
+void begin_era(query_block<T>& b, index dim_v, T unit) {
+  constexpr index width = block_lanes<T>;
+  join_before<Rule, Entropy>(b, dim_v, unit);
+  std::swap(b.o, b.before[0]);
+  std::copy_n(b.m, width, b.before[1]);
+  std::swap(b.l, b.before[2]);
+  std::swap(b.u, b.before[3]);
+  std::fill_n(b.o, width * dim_v, T(0));
+  std::fill_n(b.l, width, T(0));
+  std::fill_n(b.u, width, T(0));
+  b.has_before = true;
+}
 
 /// Brings queries into a block: loaded, turned, scaled by scale × row scale, transposed into lanes. The state is empty.
 template <real T>
@@ -93,6 +136,7 @@ class query_packer {
       if (!one_factor)
         to.factor[i] = static_cast<T>(call_->row_factor(head, counted.position(row), to.keys[i]) * to_unit);
     }
+    to.has_before = false;
     std::fill_n(to.m, width, -std::numeric_limits<T>::infinity());
     std::fill_n(to.l, width, T(0));
     std::fill_n(to.u, width, T(0));
