@@ -188,7 +188,8 @@ TEST_CASE("GAU: queries stand where the keys do", "[contract]") {
 TEST_CASE("Squared ReLU of what a functor brings to minus infinity is an empty row", "[edges]") {
   double const infinity = std::numeric_limits<double>::infinity();
   auto const without_head_1 = score{[=](auto s, auto at) { return at.head() == 1 ? s - infinity : s; }};
-  for (auto [q_len, kv_len] : {std::pair<index, index>{70, 200}, {2, 200}, {1, 5000}}) {
+  for (auto const& lengths_of : {std::pair<index, index>{70, 200}, {2, 200}, {1, 5000}}) {
+    index const q_len = lengths_of.first, kv_len = lengths_of.second;
     INFO("q_len " << q_len);
     generator random(29);
     auto const q = normal_tensor<double, 3>({2, q_len, 8}, random),
