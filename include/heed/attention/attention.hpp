@@ -55,6 +55,25 @@ constexpr void check_types() {
                 "heed: double goes with double only: q, k and v must be all double or none");
 }
 
+/// What `out` must be beside q.
+template <class Result, class Q>
+constexpr void check_result_type() {
+  using element = std::remove_reference_t<decltype(*std::declval<Result const&>().data())>;
+  static_assert(!std::is_const_v<element>, "heed: out must not be const");
+  static_assert(Result::rank == view_of<Q>::rank, "heed: out must have the rank of q, k and v");
+  static_assert(std::same_as<arithmetic_t<typename Result::value_type>, arithmetic_t<element_of<Q>>>,
+                "heed: double goes with double only: out must be double exactly if q, k and v are");
+}
+
+/// A new tensor for a call's result: q's scalar, rank and extents, but v's channels.
+template <class Q, class V>
+auto new_result(Q const& q, V const& v) {
+  constexpr int rank = Q::rank;
+  index_array<rank> extents = q.extents();
+  extents.back() = v.extent(rank - 1);
+  return tensor<typename Q::value_type, rank>(extents);
+}
+
 /// Folds the inputs and calls f(problem, maps, constant rule, constant entropy).
 template <class Q, class K, class V, class Read, class F>
 decltype(auto) with_problem(Q const& q, K const& k, V const& v, Read const& read, F&& f) {
@@ -120,11 +139,7 @@ template <class Q, class K, class V, class Out, class... Ms>
 void attention(Q&& q, K&& k, V&& v, Out&& out, Ms const&... ms) {
   impl::check_types<Q, K, V>();
   auto const results = as_view(std::forward<Out>(out));
-  using result_type = std::remove_const_t<decltype(results)>;
-  static_assert(!std::is_const_v<std::remove_reference_t<decltype(*results.data())>>, "heed: out must not be const");
-  static_assert(result_type::rank == impl::view_of<Q>::rank, "heed: out must have the rank of q, k and v");
-  static_assert(std::same_as<arithmetic_t<typename result_type::value_type>, arithmetic_t<impl::element_of<Q>>>,
-                "heed: double goes with double only: out must be double exactly if q, k and v are");
+  impl::check_result_type<std::remove_const_t<decltype(results)>, Q>();
   impl::read_modifiers<Ms...> const read(ms...);
   impl::with_problem(as_view(q), as_view(k), as_view(v), read, [&](auto& p, auto const& maps, auto rule, auto entropy) {
     impl::fold_results(p, impl::tensor_operand(results), "dim", p.dim_v, "v's");
@@ -137,12 +152,7 @@ void attention(Q&& q, K&& k, V&& v, Out&& out, Ms const&... ms) {
 template <class Q, class K, class V, class... Ms>
   requires(tensor_like<K> && (modifier<std::remove_cvref_t<Ms>> && ...))
 auto attention(Q&& q, K&& k, V&& v, Ms const&... ms) {
-  auto const queries = as_view(q);
-  auto const values = as_view(v);
-  constexpr int rank = std::remove_const_t<decltype(queries)>::rank;
-  index_array<rank> extents = queries.extents();
-  extents.back() = values.extent(rank - 1);
-  tensor<typename std::remove_const_t<decltype(queries)>::value_type, rank> out(extents);
+  auto out = impl::new_result(as_view(q), as_view(v));
   attention(q, k, v, out, ms...);
   return out;
 }

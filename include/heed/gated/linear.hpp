@@ -274,9 +274,6 @@ void run_linear(char const* function, linear_problem<T> const& p, Map const& map
 template <class Q, class K, class V, class Out, class Read, class F>
 decltype(auto) with_linear(Q const& q, K const& k, V const& v, Out const& out, Read const& read, F const& f) {
   using T = arithmetic_t<typename Q::value_type>;
-  static_assert(Out::rank == Q::rank, "heed: out must have the rank of q, k and v");
-  static_assert(std::same_as<arithmetic_t<typename Out::value_type>, T>,
-                "heed: double goes with double only: out must be double exactly if q, k and v are");
   auto const& map = read.map();
   linear_problem<T> const p =
       fold_linear<T>(read.said, read.linear, Q::rank, features_of(map, q.extent(Q::rank - 1)), tensor_operand(q),
@@ -319,7 +316,7 @@ template <class Q, class K, class V, class Out, class... Ms>
 void linear_attention(Q&& q, K&& k, V&& v, Out&& out, Ms const&... ms) {
   impl::check_types<Q, K, V>();
   auto const results = as_view(std::forward<Out>(out));
-  static_assert(!std::is_const_v<std::remove_reference_t<decltype(*results.data())>>, "heed: out must not be const");
+  impl::check_result_type<std::remove_const_t<decltype(results)>, Q>();
   impl::read_linear<Ms...> const read(ms...);
   impl::with_linear(as_view(q), as_view(k), as_view(v), results, read, [&](auto const& p, auto const& map) {
     inline_executor here;
@@ -332,12 +329,7 @@ template <class Q, class K, class V, class... Ms>
 requires(tensor_like<K> && ((modifier<std::remove_cvref_t<Ms>> ||
                              linear_modifier<std::remove_cvref_t<Ms>>)&&...)) auto linear_attention(Q&& q, K&& k, V&& v,
                                                                                                     Ms const&... ms) {
-  auto const queries = as_view(q);
-  auto const values = as_view(v);
-  constexpr int rank = std::remove_const_t<decltype(queries)>::rank;
-  index_array<rank> extents = queries.extents();
-  extents.back() = values.extent(rank - 1);
-  tensor<typename std::remove_const_t<decltype(queries)>::value_type, rank> out(extents);
+  auto out = impl::new_result(as_view(q), as_view(v));
   linear_attention(q, k, v, out, ms...);
   return out;
 }
