@@ -14,9 +14,11 @@
 ///
 /// - prefill/<shape>/<full|causal|window>: one thread, float. Counters: gflops (visible pairs only), peak_gflops and of_peak
 ///   (multiply-adds of this process at this moment), against_eigen and against_openblas (the floors' time ÷ heed's).
+/// - prefill/…/2threads: against the peak of two; threads/<shape>: of_one_thread is one thread's time ÷ two threads'.
+/// - amx/<shape>: bfloat16 on tiles, where the build has them; of_peak is of fp32's, tile_gflops the tiles' own.
 /// - modifier/<name>: one modifier at dim 64, 2048 × 2048, full; of_plain: time without it ÷ time with it.
 /// - decode/<shape>/<storage>: one new token; gbytes, bandwidth_gbytes and of_bandwidth (reading the same keys and values).
-/// - …/2threads: the same on heed::thread_pool, against the limits of two threads.
+/// - decode/…/2threads: the same on heed::thread_pool, against the limits of two threads.
 /// - fixed_cost: one query, 16 keys of dim 64, against Eigen's 16 × 64 matrix–vector product.
 
 namespace {
@@ -115,6 +117,36 @@ void prefill_threads(benchmark::State& state, shape const& s, visible sees, int 
   c.against("peak", [&] { return bench::fma_peak(w.place); });
   c.run([&] { in.attend(s, sees, heed::on{w.place}); });
   c.count_flops(s.flops(sees));
+}
+
+/// One thread and two in turns, by the machine's clock both.
+void threads_gain(benchmark::State& state, shape const& s, visible sees) {
+  inputs<float> in(s);
+  workers w(2);
+  comparison c(state, 1, 2);
+  c.against("peak", [&] { return bench::fma_peak(w.place); });
+  c.against("one thread", [&] { return bench::seconds([&] { in.attend(s, sees); }, 2); });
+  c.run([&] { in.attend(s, sees, heed::on{w.place}); });
+  c.count_flops(s.flops(sees));
+  c.count_ratio("of_one_thread", "one thread");
+}
+
+/// bfloat16 on AMX tiles. `of_peak` is of fp32's multiply-adds; `tile_gflops` tells how quiet the machine was.
+[[maybe_unused]] void prefill_on_tiles(benchmark::State& state, shape const& s, visible sees) {
+  auto const permit = heed::enable_amx();
+  if (!permit)
+    return state.SkipWithError("no permit for AMX");
+  inputs<Eigen::bfloat16> in(s);
+  comparison c(state);
+  c.against("peak", [] { return bench::fma_peak(); });
+#if defined(HEED_HAS_AMX)
+  c.against("tiles", [] { return bench::tile_peak(); });
+#endif
+  c.against("without", [&] { return bench::seconds([&] { in.attend(s, sees); }); });
+  c.run([&] { in.attend(s, sees, heed::with_amx{permit}); });
+  c.count_flops(s.flops(sees));
+  c.count_ratio("against_fp32_products", "without");
+  c.count("tile_gflops", c.middle("tiles") * 1e-9);
 }
 
 // --- one modifier --------------------------------------------------------------------------------------------------
@@ -242,6 +274,27 @@ void register_all() {
       benchmark::RegisterBenchmark(name_of("prefill", s, sees).c_str(), [&s, sees](benchmark::State& state) {
         prefill(state, s, sees);
       })->UseManualTime();
+  for (shape const& s : bench::further)
+    for (visible sees : {visible::full, visible::causal})
+      benchmark::RegisterBenchmark(name_of("prefill", s, sees).c_str(), [&s, sees](benchmark::State& state) {
+        prefill(state, s, sees);
+      })->UseManualTime();
+  for (shape const& s : bench::windows)
+    benchmark::RegisterBenchmark(name_of("prefill", s, visible::window).c_str(), [&s](benchmark::State& state) {
+      prefill(state, s, visible::window);
+    })->UseManualTime();
+  static constexpr shape eight_heads{"8on8_2048", 8, 8, 2048, 2048, 64};
+  for (visible sees : {visible::full, visible::causal})
+    benchmark::RegisterBenchmark(name_of("threads", eight_heads, sees).c_str(), [sees](benchmark::State& state) {
+      threads_gain(state, eight_heads, sees);
+    })->UseManualTime();
+#if defined(HEED_HAS_AMX)
+  for (shape const& s : bench::squares)
+    for (visible sees : {visible::full, visible::causal})
+      benchmark::RegisterBenchmark(name_of("amx", s, sees).c_str(), [&s, sees](benchmark::State& state) {
+        prefill_on_tiles(state, s, sees);
+      })->UseManualTime();
+#endif
   for (bench::model const& m : bench::models)
     benchmark::RegisterBenchmark(name_of("prefill", m.call, m.sees).c_str(), [&m](benchmark::State& state) {
       prefill(state, m.call, m.sees);

@@ -43,12 +43,14 @@ struct openblas_products {
 #endif
 
 /// Per block of queries S = Q·Kᵀ over the keys that any of them sees, softmax of each row's own keys, then S·V.
-/// q [heads_q, q_len, dim], k and v [heads_kv, kv_len, dim], out as q, all contiguous.
+/// `block` queries at a time, or as many as are quickest. q [heads_q, q_len, dim], k and v [heads_kv, kv_len, dim], out as q, all contiguous.
 template <class Products>
 void composed_attention(shape const& call, visible sees, heed::view<float const, 3> q, heed::view<float const, 3> k,
-                        heed::view<float const, 3> v, heed::view<float, 3> out, std::vector<float>& scratch) {
+                        heed::view<float const, 3> v, heed::view<float, 3> out, std::vector<float>& scratch,
+                        heed::index block = 0) {
   // The best of 64, 128 and 256 for both libraries on the machine of the README's numbers; others cost 2–40 % more.
-  heed::index const most = call.q_len <= 128 && sees != visible::full ? 64 : 128, dim = call.dim;
+  heed::index const best = call.q_len <= 128 && sees != visible::full ? 64 : 128;
+  heed::index const most = block > 0 ? block : best, dim = call.dim;
   float const scale = 1 / std::sqrt(static_cast<float>(dim));
   scratch.resize(static_cast<std::size_t>(most * call.kv_len));
   for (heed::index h = 0; h < call.heads_q; ++h) {

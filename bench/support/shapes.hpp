@@ -45,6 +45,17 @@ inline constexpr std::array squares{
     shape{"dim64_128", 1, 1, 128, 128, 64, 64},     shape{"dim128_128", 1, 1, 128, 128, 128, 64},
 };
 
+/// Head sizes that are no power of two or large, grouped heads, and a window in a long sequence.
+inline constexpr std::array further{
+    shape{"dim80_2048", 1, 1, 2048, 2048, 80},   shape{"dim96_2048", 1, 1, 2048, 2048, 96},
+    shape{"dim111_2048", 1, 1, 2048, 2048, 111}, shape{"dim256_2048", 1, 1, 2048, 2048, 256},
+    shape{"32on8_1024", 32, 8, 1024, 1024, 128},
+};
+inline constexpr std::array windows{
+    shape{"dim64_8192", 1, 1, 8192, 8192, 64, 1024},
+    shape{"dim128_8192", 1, 1, 8192, 8192, 128, 1024},
+};
+
 struct model {
   shape call;
   visible sees;
