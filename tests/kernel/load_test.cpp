@@ -1,5 +1,6 @@
 #include <heed/kernel/load.hpp>
 
+#include "core/guard_pages.hpp"
 #include "support/catch.hpp"
 #include "support/guarded.hpp"
 #include "support/random.hpp"
@@ -106,6 +107,44 @@ TEST_CASE("Rows are read in place where storage and channel stride allow", "[con
   CHECK_FALSE(in_place<float>(make_operand(view<Eigen::half const, 2>(h, {1, 8}))));
 }
 
+TEST_CASE("Rows are widened in registers where the channel stride allows", "[contract]") {
+  float const p[64] = {};
+  double const d[8] = {};
+  Eigen::half const h[64] = {};
+  Eigen::bfloat16 const b[8] = {};
+  CHECK(in_registers<float>(make_operand(view<float const, 2>(p, {4, 8}, {16, 1}))));
+  CHECK(in_registers<float>(make_operand(view<Eigen::half const, 2>(h, {4, 8}, {16, 1}))));
+  CHECK_FALSE(in_registers<float>(make_operand(view<Eigen::half const, 2>(h, {4, 8}, {1, 4}))));
+  CHECK(in_registers<float>(make_operand(view<Eigen::half const, 2>(h, {4, 1}, {1, 4}))));
+  CHECK(in_registers<float>(make_operand(view<Eigen::bfloat16 const, 2>(b, {1, 8}))));
+  CHECK(in_registers<double>(make_operand(view<double const, 2>(d, {1, 8}))));
+  CHECK_FALSE(in_registers<double>(make_operand(view<float const, 2>(p, {1, 8}))));
+}
+
+TEMPLATE_TEST_CASE("load_widened is exact, and its first lanes touch nothing behind them", "[contract]", float, double,
+                   Eigen::half, Eigen::bfloat16, std::int8_t) {
+  using T = std::conditional_t<std::is_same_v<TestType, double>, double, float>;
+  guard_pages const pages;
+  generator random(3);
+  for (index n = 1; n <= lanes<T>; ++n) {
+    TestType* const p = pages.back<TestType>(n);
+    for (index i = 0; i < n; ++i)
+      if constexpr (std::is_same_v<TestType, std::int8_t>)
+        p[i] = static_cast<std::int8_t>(random.whole(-128, 127));
+      else
+        p[i] = round_to<TestType>(random.normal());
+    T got[static_cast<std::size_t>(lanes<T>)];
+    store(got, batch<T>(load_widened_first(p, n)));
+    for (index i = 0; i < lanes<T>; ++i)
+      REQUIRE(got[i] == (i < n ? static_cast<T>(p[i]) : T(0)));
+    if (n == lanes<T>) {
+      store(got, batch<T>(load_widened(p)));
+      for (index i = 0; i < n; ++i)
+        REQUIRE(got[i] == static_cast<T>(p[i]));
+    }
+  }
+}
+
 TEMPLATE_TEST_CASE("pack_lanes turns rows into lanes, and unpack_lanes back", "[contract]", float, double) {
   using T = TestType;
   constexpr index w = lanes<T>;
@@ -141,7 +180,7 @@ TEMPLATE_TEST_CASE("pack_lanes turns rows into lanes, and unpack_lanes back", "[
 }
 
 TEMPLATE_TEST_CASE("all_finite finds a single number that is not, and looks at nothing else", "[contract][edges]",
-                   float, double) {
+                   float, double, Eigen::half, Eigen::bfloat16) {
   using T = TestType;
   T const nan = std::numeric_limits<T>::quiet_NaN(), infinity = std::numeric_limits<T>::infinity();
   for (index n : channel_counts)

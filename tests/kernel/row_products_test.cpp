@@ -15,8 +15,15 @@ namespace {
 template <class T>
 void fill_random(T* p, index n, generator& random) {
   for (index i = 0; i < n; ++i)
-    p[i] = static_cast<T>(random.normal());
+    if constexpr (std::is_same_v<T, std::int8_t>)
+      p[i] = static_cast<T>(random.whole(-128, 127));
+    else
+      p[i] = round_to<T>(random.normal());
 }
+
+/// What a storage is widened to.
+template <class Stored>
+using arithmetic = std::conditional_t<std::is_same_v<Stored, double>, double, float>;
 
 template <class T>
 bool close(T got, double expected, double size, index terms) {
@@ -32,18 +39,19 @@ constexpr index key_counts[] = {0, 1, 2, 3, 4, 5, 7, 8, 9, 12, 13, 15, 19};
 constexpr index dims[] = {1, 2, 3, 7, 8, 15, 16, 17, 33, 40, 64, 111, 128};
 #endif
 
-TEMPLATE_TEST_CASE("row_scores are q · k, and read no key beyond its channels", "[contract]", float, double) {
-  using T = TestType;
+TEMPLATE_TEST_CASE("row_scores are q · k, and read no key beyond its channels", "[contract]", float, double,
+                   Eigen::half, Eigen::bfloat16, std::int8_t) {
+  using T = arithmetic<TestType>;
   guard_pages const pages;
   generator random(1);
   INFO(random);
   for (index rows = 1; rows <= 9; ++rows)
     for (index n : key_counts)
       for (index dim : dims) {
-        if (4096 < n * (dim + 3) * static_cast<index>(sizeof(T)))
+        if (4096 < n * (dim + 3) * static_cast<index>(sizeof(TestType)))
           continue;
         index const ldk = dim + (n % 2 == 0 ? 3 : 0), ldq = round_up<index>(dim, lanes<T>), lds = n + 3 + rows;
-        T* const k = pages.back<T>(std::max<index>(0, (n - 1) * ldk + (n > 0 ? dim : 0)));
+        TestType* const k = pages.back<TestType>(std::max<index>(0, (n - 1) * ldk + (n > 0 ? dim : 0)));
         fill_random(k, std::max<index>(0, (n - 1) * ldk + (n > 0 ? dim : 0)), random);
         std::vector<T> q(static_cast<std::size_t>(rows * ldq)), s(static_cast<std::size_t>(rows * lds), T(-777));
         for (index r = 0; r < rows; ++r)
@@ -69,20 +77,23 @@ TEMPLATE_TEST_CASE("row_scores are q · k, and read no key beyond its channels",
       }
 }
 
-template <class T>
+template <class Stored, class T = arithmetic<Stored>>
 struct row_case {
   index n, dim_v, rows, ldv, ldw, ldacc;
-  std::vector<T> v, w, acc, rescale;
+  std::vector<Stored> v;
+  std::vector<T> w, acc, rescale;
 
   row_case(index n_keys, index channels, index n_rows, generator& random)
       : n(n_keys), dim_v(channels), rows(n_rows), ldv(channels + 2), ldw(n_keys + 5),
         ldacc(round_up<index>(channels, lanes<T>)), v(static_cast<std::size_t>(n * ldv)),
         w(static_cast<std::size_t>(rows * ldw)), acc(static_cast<std::size_t>((rows + 1) * ldacc)),
         rescale(static_cast<std::size_t>(rows)) {
-    for (auto* each : {&v, &w, &acc, &rescale})
+    fill_random(v.data(), static_cast<index>(v.size()), random);
+    for (auto* each : {&w, &acc, &rescale})
       fill_random(each->data(), static_cast<index>(each->size()), random);
-    for (index j = 0; j < n; ++j)  // the gap between rows
-      v[static_cast<std::size_t>(j * ldv + dim_v)] = std::numeric_limits<T>::quiet_NaN();
+    if constexpr (!std::is_same_v<Stored, std::int8_t>)
+      for (index j = 0; j < n; ++j)  // the gap between rows
+        v[static_cast<std::size_t>(j * ldv + dim_v)] = round_to<Stored>(std::numeric_limits<T>::quiet_NaN());
   }
 
   bool good(std::vector<T> const& got, index row, std::uint64_t visible) const {
@@ -106,14 +117,13 @@ struct row_case {
 };
 
 TEMPLATE_TEST_CASE("row_values are w · v beside the rescaled sums, and guarded ones the same bits", "[contract]", float,
-                   double) {
-  using T = TestType;
+                   double, Eigen::half, Eigen::bfloat16, std::int8_t) {
   generator random(2);
   INFO(random);
   for (index rows = 1; rows <= 9; ++rows)
     for (index n : {0, 1, 2, 5, 33, 64})
       for (index dim_v : dims) {
-        row_case<T> const x(n, dim_v, rows, random);
+        row_case<TestType> const x(n, dim_v, rows, random);
         auto acc = x.acc, guarded = x.acc;
         row_values(x.v.data(), x.ldv, n, x.w.data(), x.ldw, rows, dim_v, acc.data(), x.ldacc, x.rescale.data());
         CAPTURE(rows, n, dim_v);
@@ -129,20 +139,21 @@ TEMPLATE_TEST_CASE("row_values are w · v beside the rescaled sums, and guarded 
 }
 
 TEMPLATE_TEST_CASE("guarded_row_values lets no hidden value through, and every visible one", "[contract][edges]", float,
-                   double) {
-  using T = TestType;
+                   double, Eigen::half, Eigen::bfloat16) {
+  using T = arithmetic<TestType>;
   generator random(3);
-  row_case<T> x(64, 17, 1, random);
+  row_case<TestType> x(64, 17, 1, random);
   std::uint64_t visible = 0x8f0f00ff12345679U;
   for (index j = 0; j < 64; ++j)
     if ((visible >> j & 1U) == 0) {
       x.w[static_cast<std::size_t>(j)] = T(0);
-      x.v[static_cast<std::size_t>(j * x.ldv + j % 17)] = std::numeric_limits<T>::quiet_NaN();
+      x.v[static_cast<std::size_t>(j * x.ldv + j % 17)] = round_to<TestType>(std::numeric_limits<T>::quiet_NaN());
     }
   auto acc = x.acc;
   guarded_row_values(x.v.data(), x.ldv, 64, x.w.data(), visible, 17, acc.data(), x.rescale[0]);
   CHECK(x.good(acc, 0, visible));
-  x.v[static_cast<std::size_t>(63 * x.ldv + 4)] = std::numeric_limits<T>::infinity();  // bit 63 is set
+  x.v[static_cast<std::size_t>(63 * x.ldv + 4)] =
+      round_to<TestType>(std::numeric_limits<T>::infinity());  // bit 63 is set
   acc = x.acc;
   guarded_row_values(x.v.data(), x.ldv, 64, x.w.data(), visible, 17, acc.data(), x.rescale[0]);
   CHECK(std::isinf(acc[4]));

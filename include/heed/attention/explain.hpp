@@ -25,7 +25,7 @@ struct plan {
   index splits = 0;         // the most pieces that a row's keys are cut into
   std::size_t scratch_bytes = 0;   // a worker's
   std::size_t workspace_bytes = 0; // all of it
-  std::string queries, keys, values, results;  // "in place", or what is converted and why
+  std::string queries, keys, values, results;  // "in place", "… widened in registers", or what is converted and why
   std::string products;     // what multiplies: "float", "AMX tiles", and why not tiles where they were asked for
   index offset = 0;         // position of query 0 in batch 0
 };
@@ -45,9 +45,11 @@ inline std::ostream& operator<<(std::ostream& to, plan const& p) {
 HEED_ISA_BEGIN
 namespace impl {
 
+/// @param widens whether the path widens narrow storage in registers, while it reads
 template <real T>
-std::string storage_of(operand const& x, bool turned) {
+std::string storage_of(operand const& x, bool turned, bool widens = false) {
   std::string text;
+  if (widens && !turned && in_registers<T>(x) && !in_place<T>(x)) return std::string(name_of(x.kind)) + " widened in registers";
   if (x.kind != kind_of<T>()) text = std::string(name_of(x.kind)) + " widened";
   if (x.strides[3] != 1 && x.extents[3] != 1)
     text += (text.empty() ? "" : ", ") + ("channel stride " + std::to_string(x.strides[3]) + " gathered");

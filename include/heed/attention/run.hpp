@@ -110,8 +110,8 @@ plan plan_of(problem<T> const& p, Maps const&, int concurrency) {
   r.scratch_bytes = shape.scratch;
   r.workspace_bytes = shape.bytes();
   r.queries = storage_of<T>(p.q, p.position.rotates());
-  r.keys = storage_of<T>(p.k, p.position.rotates());
-  r.values = storage_of<T>(p.v, false);
+  r.keys = storage_of<T>(p.k, p.position.rotates(), !lanes_path);
+  r.values = storage_of<T>(p.v, false, !lanes_path);
   operand out = p.v;
   out.kind = p.out.data != nullptr ? p.out.kind : p.q.kind;
   out.strides[3] = 1;

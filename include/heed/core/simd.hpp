@@ -404,7 +404,7 @@ HEED_ALWAYS_INLINE inline void transpose(batch<T> (&rows)[static_cast<std::size_
 
 // --- narrow storage ------------------------------------------------------------------------------------------------
 
-/// lanes<float> halves or bfloat16s at p, widened exactly.
+/// lanes<float> halves, bfloat16s or bytes at p, widened exactly.
 HEED_ALWAYS_INLINE inline batch<float> load_widened(Eigen::half const* p) {
 #if defined(__AVX512F__)
   return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<__m256i const*>(p)));
@@ -424,6 +424,26 @@ HEED_ALWAYS_INLINE inline batch<float> load_widened(Eigen::bfloat16 const* p) {
 #elif defined(__AVX2__)
   __m256i const wide = _mm256_cvtepu16_epi32(_mm_loadu_si128(reinterpret_cast<__m128i const*>(p)));
   return _mm256_castsi256_ps(_mm256_slli_epi32(wide, 16));
+#elif defined(__SSE2__) && !defined(__AVX__)
+  __m128i const narrow = _mm_loadl_epi64(reinterpret_cast<__m128i const*>(p));
+  return _mm_castsi128_ps(_mm_unpacklo_epi16(_mm_setzero_si128(), narrow));
+#else
+  alignas(64) float wide[static_cast<std::size_t>(lanes<float>)];
+  for (int i = 0; i < lanes<float>; ++i)
+    wide[i] = static_cast<float>(p[i]);
+  return load(wide);
+#endif
+}
+HEED_ALWAYS_INLINE inline batch<float> load_widened(std::int8_t const* p) {
+#if defined(__AVX512F__)
+  return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<__m128i const*>(p))));
+#elif defined(__AVX2__)
+  return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<__m128i const*>(p))));
+#elif defined(__SSE2__) && !defined(__AVX__)
+  std::int32_t four;
+  std::memcpy(&four, p, sizeof four);
+  __m128i const bytes = _mm_cvtsi32_si128(four), pairs = _mm_unpacklo_epi8(bytes, bytes);
+  return _mm_cvtepi32_ps(_mm_srai_epi32(_mm_unpacklo_epi16(pairs, pairs), 24));
 #else
   alignas(64) float wide[static_cast<std::size_t>(lanes<float>)];
   for (int i = 0; i < lanes<float>; ++i)
@@ -433,6 +453,29 @@ HEED_ALWAYS_INLINE inline batch<float> load_widened(Eigen::bfloat16 const* p) {
 }
 HEED_ALWAYS_INLINE inline batch<float> load_widened(float const* p) { return load(p); }
 HEED_ALWAYS_INLINE inline batch<double> load_widened(double const* p) { return load(p); }
+
+/// `load_widened` of the first n elements, 0 < n ≤ lanes, the other lanes 0; no byte past them is touched.
+template <class Stored>
+HEED_ALWAYS_INLINE inline auto load_widened_first(Stored const* p, std::ptrdiff_t n) {
+  if constexpr (real<Stored>) {
+    return load_first(p, n);
+  } else {
+#if defined(__AVX512BW__) && defined(__AVX512VL__)
+    auto const first = static_cast<std::uint16_t>((1U << n) - 1U);
+    if constexpr (sizeof(Stored) == 2) {
+      __m256i const part = _mm256_maskz_loadu_epi16(first, p);
+      return load_widened(reinterpret_cast<Stored const*>(&part));
+    } else {
+      __m128i const part = _mm_maskz_loadu_epi8(first, p);
+      return load_widened(reinterpret_cast<Stored const*>(&part));
+    }
+#else
+    alignas(64) Stored part[static_cast<std::size_t>(lanes<float>)] = {};
+    std::memcpy(static_cast<void*>(part), p, static_cast<std::size_t>(n) * sizeof(Stored));
+    return load_widened(part);
+#endif
+  }
+}
 
 /// lanes<T> booleans at p as what a mask adds: 0 where true, −inf where false.
 template <real T>

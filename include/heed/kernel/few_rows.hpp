@@ -67,7 +67,7 @@ struct few_rows_scratch {
     for (int i = 0; i < (p.position.has_far() ? 3 : 1); ++i)
       q[i] = memory.take<T>(rows * ldq);
     state = row_states<T>(memory, rows, p.dim_v);
-    tiles = key_tiles<T>(memory, p, std::min(few_key_block, std::max<index>(p.kv_len, 1)));
+    tiles = key_tiles<T>(memory, p, std::min(few_key_block, std::max<index>(p.kv_len, 1)), widening::as_read);
     writer = row_writer<T>(memory, p);
     s = memory.take<T>(rows * score_stride);
     if (p.additive())
@@ -226,9 +226,9 @@ class few_rows_pass {
   }
 
   void product(index first_row, index rows, position_code::product which, index begin, index end) {
-    tile_rows_at<T> const k = own_.tiles.keys(which, block_begin_ + begin);
-    row_scores(k.data + begin * k.ld, k.ld, end - begin, own_.q[which] + first_row * own_.ldq, own_.ldq, rows,
-               call_.dim, own_.s + first_row * score_stride + begin, score_stride);
+    stored_rows_at const k = own_.tiles.stored_keys(which, block_begin_ + begin).from(begin);
+    row_scores<T>(k, end - begin, own_.q[which] + first_row * own_.ldq, own_.ldq, rows, call_.dim,
+                  own_.s + first_row * score_stride + begin, score_stride);
   }
 
   /// Modify and normalise for one row; returns whether it hides any key of the block.
@@ -323,15 +323,15 @@ class few_rows_pass {
   }
 
   void accumulate(index n, bool hides) {
-    tile_rows_at<T> const v = own_.tiles.values();
+    stored_rows_at const v = own_.tiles.stored_values();
     row_states<T>& state = own_.state;
     if (!hides || own_.tiles.values_finite())
-      return row_values(v.data, v.ld, n, own_.s, score_stride, shape_.rows, call_.dim_v, state.acc, state.ld, rescale_);
+      return row_values<T>(v, n, own_.s, score_stride, shape_.rows, call_.dim_v, state.acc, state.ld, rescale_);
     for (index r = 0; r < shape_.rows; ++r) {
       bool const all = all_visible(band_, query_of(r), query_of(r), {block_begin_, block_begin_ + n}) &&
                        !Maps::hide_keys && !call_.additive();
-      guarded_row_values(v.data, v.ld, n, own_.s + r * score_stride, all ? ~std::uint64_t{0} : seen_[r], call_.dim_v,
-                         state.acc + r * state.ld, rescale_[r]);
+      guarded_row_values<T>(v, n, own_.s + r * score_stride, all ? ~std::uint64_t{0} : seen_[r], call_.dim_v,
+                            state.acc + r * state.ld, rescale_[r]);
     }
   }
 

@@ -15,18 +15,24 @@ struct tile_rows_at {
   index ld = 0;
 };
 
-/// The keys and values of one key block as arithmetic rows: in the user's memory where its storage allows, else
-/// converted (and turned) once into the worker's scratch, on first use, for every query that walks over the block.
+/// How the rows of a key block are read: every query of a block reads them again, or few rows read them once.
+enum class widening { once, as_read };
+
+/// The keys and values of one key block as rows: in the user's memory where its storage allows, else converted (and
+/// turned) once into the worker's scratch, on first use, for every query that walks over the block. Storage that is
+/// narrower than the arithmetic is converted for queries in lanes, and left to registers for few rows.
 template <real T>
 class key_tiles {
  public:
   key_tiles() = default;
 
   /// @param most the most keys of a block
-  key_tiles(arena& scratch, problem<T> const& p, index most) : call_(&p) {
+  key_tiles(arena& scratch, problem<T> const& p, index most, widening how = widening::once) : call_(&p), how_(how) {
     for (int far = 0; far < (p.position.has_far() ? 2 : 1); ++far)
-      if (converts_keys(p, far != 0)) keys_[far].room = scratch.take<T>(most * padded(p.dim));
-    if (!in_place<T>(p.v)) values_.room = scratch.take<T>(most * padded(p.dim_v));
+      if (converts_keys(p, far != 0, how))
+        keys_[far].room = scratch.take<T>(most * padded(p.dim));
+    if (!direct(p.v, how))
+      values_.room = scratch.take<T>(most * padded(p.dim_v));
     for (int far = 0; far < (p.position.has_far() ? 2 : 1); ++far)
       if (p.position.turns_keys(far != 0 ? position_code::far : position_code::near))
         turning_[far] = scratch.take<std::byte>(static_cast<index>(rotator<T>::scratch_bytes(p.position.turn.pairs)));
@@ -42,36 +48,50 @@ class key_tiles {
   }
 
   /// Row 0 is key block.begin; only keys from `used` on will be read.
-  tile_rows_at<T> keys(position_code::product which, index used) {
+  stored_rows_at stored_keys(position_code::product which, index used) {
     bool const far = which != position_code::near;
     piece& tile = keys_[far];
     position_code const& code = call_->position;
-    if (!far && code.near_keys && used >= code.near_begin && in_place<T>(code.near_keys)) return ring_rows(used);
-    if (!converts_keys(*call_, far)) return user_rows(call_->k);
+    if (!far && code.near_keys && used >= code.near_begin && direct(code.near_keys, how_))
+      return ring_rows(used);
+    if (!converts_keys(*call_, far, how_))
+      return user_rows(call_->k);
     if (!tile.ready) {
       convert(call_->k, call_->dim, tile);
-      if (call_->position.turns_keys(which)) turn(tile, which);
+      if (call_->position.turns_keys(which))
+        turn(tile, which);
     }
-    return {tile.room, padded(call_->dim)};
+    return converted(tile, call_->dim);
+  }
+  stored_rows_at stored_values() {
+    if (direct(call_->v, how_))
+      return user_rows(call_->v);
+    if (!values_.ready)
+      convert(call_->v, call_->dim_v, values_);
+    return converted(values_, call_->dim_v);
   }
 
-  tile_rows_at<T> values() {
-    if (in_place<T>(call_->v)) return user_rows(call_->v);
-    if (!values_.ready) convert(call_->v, call_->dim_v, values_);
-    return {values_.room, padded(call_->dim_v)};
-  }
+  /// The same as arithmetic rows, for queries in lanes.
+  tile_rows_at<T> keys(position_code::product which, index used) { return arithmetic(stored_keys(which, used)); }
+  tile_rows_at<T> values() { return arithmetic(stored_values()); }
 
   /// Whether all values of the block are finite; looked at once.
   bool values_finite() {
     if (finite_ < 0) {
-      tile_rows_at<T> const v = values();
-      finite_ = all_finite(v.data, v.ld, block_.end - block_.begin, call_->dim_v) ? 1 : 0;
+      stored_rows_at const v = stored_values();
+      with_stored<T>(v.data, v.kind, [&](auto const* p) {
+        finite_ = all_finite(p, v.ld, block_.end - block_.begin, call_->dim_v) ? 1 : 0;
+      });
     }
     return finite_ == 1;
   }
 
-  static bool converts_keys(problem<T> const& p, bool far) {
-    return !in_place<T>(p.k) || p.position.turns_keys(far ? position_code::far : position_code::near);
+  /// Whether rows are read where they lie.
+  static bool direct(operand const& x, widening how) {
+    return how == widening::as_read ? in_registers<T>(x) : in_place<T>(x);
+  }
+  static bool converts_keys(problem<T> const& p, bool far, widening how) {
+    return !direct(p.k, how) || p.position.turns_keys(far ? position_code::far : position_code::near);
   }
 
  private:
@@ -82,15 +102,20 @@ class key_tiles {
 
   static index padded(index n) { return round_up<index>(n, lanes<T>); }
 
-  tile_rows_at<T> user_rows(operand const& x) const {
-    return {reinterpret_cast<T const*>(x.at(batch_, head_, block_.begin, 0)), x.strides[2]};
+  static tile_rows_at<T> arithmetic(stored_rows_at const& x) { return {reinterpret_cast<T const*>(x.data), x.ld}; }
+
+  stored_rows_at user_rows(operand const& x) const {
+    return {x.at(batch_, head_, block_.begin, 0), x.strides[2], x.kind};
+  }
+  static stored_rows_at converted(piece const& tile, index n) {
+    return {reinterpret_cast<std::byte const*>(tile.room), padded(n), kind_of<T>()};
   }
 
   /// The ring holds every row twice, so that rows from any key on lie in a run.
-  tile_rows_at<T> ring_rows(index used) const {
-    position_code const& code = call_->position;
-    index const ld = code.near_keys.strides[2], row = used % code.near_rows - (used - block_.begin);
-    return {reinterpret_cast<T const*>(code.near_keys.at(batch_, head_, 0, 0)) + row * ld, ld};
+  stored_rows_at ring_rows(index used) const {
+    operand const& ring = call_->position.near_keys;
+    index const row = used % call_->position.near_rows - (used - block_.begin);
+    return {ring.at(batch_, head_, row, 0), ring.strides[2], ring.kind};
   }
 
   void convert(operand const& x, index n, piece& tile) {
@@ -102,7 +127,8 @@ class key_tiles {
   void turn(piece& tile, position_code::product which) {
     bool const far = which != position_code::near;
     std::optional<rotator<T>>& turning = rotators_[far];
-    if (!turning) turning.emplace(call_->position.key_rotation(), turning_[far]);
+    if (!turning)
+      turning.emplace(call_->position.key_rotation(), turning_[far]);
     index const ld = padded(call_->dim);
     for (index j = block_.begin; j < block_.end; ++j) {
       turning->seek(call_->position.key_turn(which, j));
@@ -111,6 +137,7 @@ class key_tiles {
   }
 
   problem<T> const* call_ = nullptr;
+  widening how_ = widening::once;
   index batch_ = 0, head_ = 0;
   key_range block_;
   piece keys_[2], values_;

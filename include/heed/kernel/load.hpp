@@ -73,6 +73,37 @@ bool in_place(operand const& x) {
   return x.kind == kind_of<T>() && (x.strides[3] == 1 || x.extents[3] == 1);
 }
 
+/// Rows in any storage, for products that widen in registers.
+struct stored_rows_at {
+  std::byte const* data = nullptr;
+  index ld = 0;  // in elements
+  scalar_kind kind = scalar_kind::float32;
+
+  stored_rows_at from(index row) const { return {data + row * ld * size_of(kind), ld, kind}; }
+};
+
+/// Whether rows of this operand can be widened in registers while they are read: `with_stored` knows their kind.
+template <real T>
+bool in_registers(operand const& x) {
+  bool const known = std::same_as<T, float> ? x.kind != scalar_kind::float64 && x.kind != scalar_kind::boolean
+                                            : x.kind == scalar_kind::float64;
+  return known && (x.strides[3] == 1 || x.extents[3] == 1);
+}
+
+/// Calls f with p as a pointer to what is stored there.
+template <real T, class F>
+HEED_ALWAYS_INLINE inline void with_stored(std::byte const* p, scalar_kind kind, F&& f) {
+  if constexpr (std::same_as<T, double>) {
+    f(reinterpret_cast<double const*>(p));
+  } else {
+    switch (kind) {
+      case scalar_kind::float16: return f(reinterpret_cast<Eigen::half const*>(p));
+      case scalar_kind::bfloat16: return f(reinterpret_cast<Eigen::bfloat16 const*>(p));
+      default: return f(reinterpret_cast<float const*>(p));
+    }
+  }
+}
+
 namespace impl {
 
 /// A square of rows, as far as it reaches; `Whole` where it is known to be complete.
@@ -143,17 +174,18 @@ HEED_NOINLINE void unpack_lanes(T const* from, index width, index n, T const* fa
   for (; c < n; c += w) impl::unpack_square<false>(from + c * width, width, std::min(w, n - c), f, rows + c, ld, count);
 }
 
-/// Whether all rows × n numbers are finite: x·0 is 0 for exactly those.
-template <real T>
-HEED_NOINLINE bool all_finite(T const* p, index ld, index rows, index n) {
+/// Whether all rows × n numbers, in any storage, are finite: x·0 is 0 for exactly those.
+template <class Stored>
+HEED_NOINLINE bool all_finite(Stored const* p, index ld, index rows, index n) {
+  using T = arithmetic_t<Stored>;
   constexpr index w = lanes<T>;
   batch<T> const zero(T(0));
   for (index r = 0; r < rows; ++r) {
     batch<T> sum = zero;
-    T const* row = p + r * ld;
+    Stored const* row = p + r * ld;
     index c = 0;
-    for (; c + w <= n; c += w) sum = fma(load(row + c), zero, sum);
-    if (c < n) sum = fma(load_first(row + c, n - c), zero, sum);
+    for (; c + w <= n; c += w) sum = fma(load_widened(row + c), zero, sum);
+    if (c < n) sum = fma(load_widened_first(row + c, n - c), zero, sum);
     if (heed::any<T>(not_equal<T>(sum, zero))) return false;
   }
   return true;
