@@ -66,6 +66,22 @@ TEST_CASE("Storage types mix freely, each in each place", "[reference][contract]
   }
 }
 
+TEST_CASE("Few rows widen keys and values in registers", "[contract]") {
+  generator random(94);
+  auto const q = normal_tensor<float, 3>({4, 2, 40}, random);
+  auto const k = normal_tensor<Eigen::half, 3>({2, 70, 40}, random);
+  auto const v = normal_tensor<Eigen::bfloat16, 3>({2, 70, 24}, random);
+  plan const few = explain(q, k, v, causal{});
+  CHECK(few.path == path::few_rows);
+  CHECK(few.keys == "half widened in registers");
+  CHECK(few.values == "bfloat16 widened in registers");
+  CHECK(explain(q, q, q).keys == "in place");
+  auto const floats = normal_tensor<float, 3>({2, 70, 40}, random);
+  CHECK(few.scratch_bytes <= explain(q, floats, floats).scratch_bytes);
+  view<Eigen::half const, 3> const columns(k.data(), {2, 70, 40}, {2800, 1, 70});
+  CHECK(explain(q, columns, v).keys == "half widened, channel stride 70 gathered, a block at a time");
+}
+
 TEST_CASE("Errors are at most twice the naive composition's", "[reference][contract]") {
   for (index q_len : {1, 70})
     for (index kv_len : {70, 513})
