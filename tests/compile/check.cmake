@@ -1,5 +1,5 @@
-# cmake -Dsettings=FILE -Dcase=FILE -Doutcome=fail|pass|cost -P check.cmake
-# Compiles one case without keeping anything and judges the result.
+# cmake -Dsettings=FILE -Dcase=FILE -Doutcome=fail|pass|run|cost [-Dprogram=FILE] -P check.cmake
+# Compiles one case, keeping nothing but the program of a `run`, and judges the result.
 
 # The limits of a cost case: processor time of the compiler, and its address space, which bounds its memory.
 set(seconds_limit 10)
@@ -32,6 +32,19 @@ if(outcome STREQUAL "cost")
   message(STATUS "${seconds} s and a fraction of ${seconds_limit} s, in less than ${kib_limit} KiB")
   if(seconds GREATER_EQUAL seconds_limit)
     message(FATAL_ERROR "takes ${seconds} s to compile, the limit is ${seconds_limit} s")
+  endif()
+  return()
+endif()
+
+if(outcome STREQUAL "run")
+  execute_process(COMMAND ${command} "${case}" -o "${program}" RESULT_VARIABLE status OUTPUT_VARIABLE output
+                  ERROR_VARIABLE output)
+  if(NOT status EQUAL 0)
+    message(FATAL_ERROR "must compile, but does not:\n${output}")
+  endif()
+  execute_process(COMMAND "${program}" RESULT_VARIABLE status OUTPUT_VARIABLE output ERROR_VARIABLE output)
+  if(NOT status EQUAL 0)
+    message(FATAL_ERROR "must end with 0, but ends with ${status}:\n${output}")
   endif()
   return()
 endif()
