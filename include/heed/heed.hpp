@@ -6,6 +6,7 @@
 #include <heed/attention/scores.hpp>
 #include <heed/attention/state.hpp>
 #include <heed/cache/kv_cache.hpp>
+#include <heed/cache/quantized.hpp>
 #include <heed/core/openmp.hpp>
 #include <heed/core/thread_pool.hpp>
 #include <heed/diagnostics/entropy.hpp>

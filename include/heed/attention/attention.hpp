@@ -46,6 +46,7 @@ struct read_modifiers {
 
 template <class Q, class K, class V>
 constexpr void check_types() {
+  static_assert(!requires { typename view_of<Q>::code_type; }, "heed: keys and values may be quantised, queries not");
   static_assert(view_of<Q>::rank == view_of<K>::rank && view_of<K>::rank == view_of<V>::rank,
                 "heed: q, k and v must have the same rank");
   static_assert(storage_scalar<element_of<Q>> && storage_scalar<element_of<K>> && storage_scalar<element_of<V>>,
@@ -81,7 +82,7 @@ decltype(auto) with_problem(Q const& q, K const& k, V const& v, Read const& read
   using types = typename Read::types;
   auto const maps = fold_maps(read.flat);
   using maps_type = std::remove_const_t<decltype(maps)>;
-  problem<T> p = fold_inputs<T>(read.said, tensor_operand(q), tensor_operand(k), tensor_operand(v));
+  problem<T> p = fold_inputs<T>(read.said, tensor_operand(q), rows_operand(k), rows_operand(v));
   p.natural = p.natural || maps_type::change_scores;
   p.distinct_heads = maps_type::any;
   p.on_tiles = why_not_tiles(p) == nullptr;

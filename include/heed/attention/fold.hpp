@@ -25,6 +25,15 @@ operand tensor_operand(view<T, Rank> const& v) {
   return make_operand(v);
 }
 
+/// Keys or values: a tensor, or rows that tell themselves how they are stored (quantized_view).
+template <class Rows>
+operand rows_operand(Rows const& rows) {
+  if constexpr (requires { { rows.stored_rows() } -> std::same_as<operand>; })
+    return rows.stored_rows();
+  else
+    return tensor_operand(rows);
+}
+
 /// First and last byte that an operand of these extents can touch.
 struct byte_range {
   std::byte const* begin = nullptr;
@@ -238,10 +247,17 @@ void fold_results(problem<T>& p, operand const& out, char const* last, index col
     byte_range bytes;
   };
   auto const of = [](operand const& x) { return bytes_of(x.data, x.kind, x.extents, x.strides); };
+  auto const scales = [](operand const& x) {
+    index_array<4> extents = x.extents;
+    extents[3] = (extents[3] + x.scale_block - 1) / x.scale_block;
+    return x.scales == nullptr ? byte_range{} : bytes_of(reinterpret_cast<std::byte const*>(x.scales),
+                                                         scalar_kind::float32, extents, x.scale_strides);
+  };
   auto const rows = [](row_output const& x) { return x ? bytes_of(x.data, x.kind, x.extents, x.strides) : byte_range{}; };
   operand const& factors = p.said.gate;
   named const all[] = {{"out", of(out)}, {"lse", rows(p.said.lse)}, {"entropy", rows(p.said.entropy)},
                        {"q", of(p.q)},   {"k", of(p.k)},            {"v", of(p.v)},
+                       {"k's scales", scales(p.k)}, {"v's scales", scales(p.v)},
                        {"gate", factors && !same_elements(factors, out) ? of(factors) : byte_range{}}};
   for (std::size_t a = 0; a < 3; ++a)
     for (std::size_t b = a + 1; b < std::size(all); ++b)

@@ -19,11 +19,22 @@ struct operand {
   index_array<4> strides{};  // in elements
   bool given = false;        // whether there is one at all: a null view is one, too, and is refused by name
 
+  // Quantised rows: an element is its code times the scale of its block of channels.
+  float const* scales = nullptr;
+  index_array<4> scale_strides{};  // [batch, head, row, block]
+  index scale_block = 1;           // channels
+
   explicit operator bool() const { return given; }
 
   std::byte const* at(index a, index b, index c, index d) const {
     index const place = a * strides[0] + b * strides[1] + c * strides[2] + d * strides[3];
     return data + place * size_of(kind);
+  }
+
+  /// The scale of the block of channels around an element.
+  float const* scale_at(index a, index b, index c, index d) const {
+    return scales + a * scale_strides[0] + b * scale_strides[1] + c * scale_strides[2] +
+           d / scale_block * scale_strides[3];
   }
 
   /// The element as a double; a bool as 0 or 1.
@@ -35,6 +46,10 @@ struct operand {
       case scalar_kind::float16: return static_cast<double>(*reinterpret_cast<Eigen::half const*>(p));
       case scalar_kind::bfloat16: return static_cast<double>(*reinterpret_cast<Eigen::bfloat16 const*>(p));
       case scalar_kind::boolean: return *p != std::byte{0} ? 1.0 : 0.0;
+      case scalar_kind::int8_code: {
+        auto const code = static_cast<double>(*reinterpret_cast<std::int8_t const*>(p));
+        return scales == nullptr ? code : code * static_cast<double>(*scale_at(a, b, c, d));
+      }
     }
     return 0;
   }

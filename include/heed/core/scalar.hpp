@@ -22,7 +22,7 @@ template <storage_scalar T>
 using arithmetic_t = std::conditional_t<std::same_as<T, double>, double, float>;
 
 /// A storage scalar as a run-time value, so that one kernel serves them all.
-enum class scalar_kind : std::uint8_t { float32, float64, float16, bfloat16, boolean };
+enum class scalar_kind : std::uint8_t { float32, float64, float16, bfloat16, boolean, int8_code };
 
 template <class T>
 constexpr scalar_kind kind_of() {
@@ -34,6 +34,8 @@ constexpr scalar_kind kind_of() {
     return scalar_kind::float16;
   else if constexpr (std::same_as<T, Eigen::bfloat16>)
     return scalar_kind::bfloat16;
+  else if constexpr (std::same_as<T, std::int8_t>)
+    return scalar_kind::int8_code;
   else {
     static_assert(sizeof(T) == 1, "heed: a scalar is float, double, Eigen::half, Eigen::bfloat16 or bool");
     return scalar_kind::boolean;
@@ -46,7 +48,8 @@ constexpr std::ptrdiff_t size_of(scalar_kind kind) {
     case scalar_kind::float64: return 8;
     case scalar_kind::float16:
     case scalar_kind::bfloat16: return 2;
-    case scalar_kind::boolean: return 1;
+    case scalar_kind::boolean:
+    case scalar_kind::int8_code: return 1;
   }
   return 0;
 }
@@ -58,6 +61,7 @@ constexpr char const* name_of(scalar_kind kind) {
     case scalar_kind::float16: return "half";
     case scalar_kind::bfloat16: return "bfloat16";
     case scalar_kind::boolean: return "bool";
+    case scalar_kind::int8_code: return "int8";
   }
   return "?";
 }

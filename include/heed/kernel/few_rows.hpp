@@ -227,8 +227,11 @@ class few_rows_pass {
 
   void product(index first_row, index rows, position_code::product which, index begin, index end) {
     stored_rows_at const k = own_.tiles.stored_keys(which, block_begin_ + begin).from(begin);
-    row_scores<T>(k, end - begin, own_.q[which] + first_row * own_.ldq, own_.ldq, rows, call_.dim,
-                  own_.s + first_row * score_stride + begin, score_stride);
+    T* const s = own_.s + first_row * score_stride + begin;
+    row_scores<T>(k, end - begin, own_.q[which] + first_row * own_.ldq, own_.ldq, rows, call_.dim, s, score_stride);
+    if (k.scales != nullptr)
+      for (index r = 0; r < rows; ++r)
+        scale_keys(s + r * score_stride, k.scales, k.scale_stride, end - begin);
   }
 
   /// Modify and normalise for one row; returns whether it hides any key of the block.
@@ -325,14 +328,21 @@ class few_rows_pass {
   void accumulate(index n, bool hides) {
     stored_rows_at const v = own_.tiles.stored_values();
     row_states<T>& state = own_.state;
-    if (!hides || own_.tiles.values_finite())
+    bool const guarded = hides && !own_.tiles.values_finite();
+    if (v.scales != nullptr)
+      for (index r = 0; r < shape_.rows; ++r)
+        scale_keys(own_.s + r * score_stride, v.scales, v.scale_stride, n, guarded && hides_keys(r, n) ? &seen_[r] : nullptr);
+    if (!guarded || v.scales != nullptr)
       return row_values<T>(v, n, own_.s, score_stride, shape_.rows, call_.dim_v, state.acc, state.ld, rescale_);
-    for (index r = 0; r < shape_.rows; ++r) {
-      bool const all = all_visible(band_, query_of(r), query_of(r), {block_begin_, block_begin_ + n}) &&
-                       !Maps::hide_keys && !call_.additive();
-      guarded_row_values<T>(v, n, own_.s + r * score_stride, all ? ~std::uint64_t{0} : seen_[r], call_.dim_v,
-                            state.acc + r * state.ld, rescale_[r]);
-    }
+    for (index r = 0; r < shape_.rows; ++r)
+      guarded_row_values<T>(v, n, own_.s + r * score_stride, hides_keys(r, n) ? seen_[r] : ~std::uint64_t{0},
+                            call_.dim_v, state.acc + r * state.ld, rescale_[r]);
+  }
+
+  /// Whether some of the block's keys may be hidden from a row: `seen_` tells which.
+  bool hides_keys(index r, index n) const {
+    return Maps::hide_keys || call_.additive() ||
+           !all_visible(band_, query_of(r), query_of(r), {block_begin_, block_begin_ + n});
   }
 
   void write(row_states<T> const& state) {

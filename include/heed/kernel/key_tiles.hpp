@@ -79,9 +79,12 @@ class key_tiles {
   bool values_finite() {
     if (finite_ < 0) {
       stored_rows_at const v = stored_values();
-      with_stored<T>(v.data, v.kind, [&](auto const* p) {
-        finite_ = all_finite(p, v.ld, block_.end - block_.begin, call_->dim_v) ? 1 : 0;
-      });
+      if (v.scales != nullptr)  // codes are finite
+        finite_ = all_finite(v.scales, v.scale_stride, block_.end - block_.begin) ? 1 : 0;
+      else
+        with_stored<T>(v.data, v.kind, [&](auto const* p) {
+          finite_ = all_finite(p, v.ld, block_.end - block_.begin, call_->dim_v) ? 1 : 0;
+        });
     }
     return finite_ == 1;
   }
@@ -105,7 +108,10 @@ class key_tiles {
   static tile_rows_at<T> arithmetic(stored_rows_at const& x) { return {reinterpret_cast<T const*>(x.data), x.ld}; }
 
   stored_rows_at user_rows(operand const& x) const {
-    return {x.at(batch_, head_, block_.begin, 0), x.strides[2], x.kind};
+    if (x.scales == nullptr)
+      return {x.at(batch_, head_, block_.begin, 0), x.strides[2], x.kind};
+    return {x.at(batch_, head_, block_.begin, 0), x.strides[2], x.kind, x.scale_at(batch_, head_, block_.begin, 0),
+            x.scale_strides[2]};
   }
   static stored_rows_at converted(piece const& tile, index n) {
     return {reinterpret_cast<std::byte const*>(tile.room), padded(n), kind_of<T>()};
@@ -119,8 +125,7 @@ class key_tiles {
   }
 
   void convert(operand const& x, index n, piece& tile) {
-    load_rows(x.at(batch_, head_, block_.begin, 0), x.kind, x.strides[2], x.strides[3], block_.end - block_.begin, n,
-              tile.room, padded(n));
+    load_rows(x, batch_, head_, block_.begin, block_.end - block_.begin, n, tile.room, padded(n));
     tile.ready = true;
   }
 

@@ -50,6 +50,7 @@ HEED_NOINLINE void load_rows(std::byte const* p, scalar_kind kind, index row_str
     case scalar_kind::float64: return as(reinterpret_cast<double const*>(p));
     case scalar_kind::float16: return as(reinterpret_cast<Eigen::half const*>(p));
     case scalar_kind::bfloat16: return as(reinterpret_cast<Eigen::bfloat16 const*>(p));
+    case scalar_kind::int8_code: return as(reinterpret_cast<std::int8_t const*>(p));
     case scalar_kind::boolean: return;
   }
 }
@@ -63,7 +64,8 @@ HEED_NOINLINE void store_row(T const* from, index n, std::byte* p, scalar_kind k
     case scalar_kind::float64: return as(reinterpret_cast<double*>(p));
     case scalar_kind::float16: return as(reinterpret_cast<Eigen::half*>(p));
     case scalar_kind::bfloat16: return as(reinterpret_cast<Eigen::bfloat16*>(p));
-    case scalar_kind::boolean: return;
+    case scalar_kind::boolean:
+    case scalar_kind::int8_code: return;  // nothing is written quantised
   }
 }
 
@@ -73,21 +75,48 @@ bool in_place(operand const& x) {
   return x.kind == kind_of<T>() && (x.strides[3] == 1 || x.extents[3] == 1);
 }
 
-/// Rows in any storage, for products that widen in registers.
+/// Rows `first`… of one head of an operand in any storage; quantised ones are codes times their scales.
+template <real T>
+HEED_NOINLINE void load_rows(operand const& x, index batch_at, index head, index first, index rows, index n, T* to,
+                             index ld) {
+  load_rows(x.at(batch_at, head, first, 0), x.kind, x.strides[2], x.strides[3], rows, n, to, ld);
+  if (x.scales == nullptr) return;
+  for (index r = 0; r < rows; ++r)
+    for (index begin = 0; begin < n; begin += x.scale_block) {
+      auto const scale = static_cast<T>(*x.scale_at(batch_at, head, first + r, begin));
+      T* const part = to + r * ld + begin;
+      index const channels = std::min(x.scale_block, n - begin);
+      index c = 0;
+      for (; c + lanes<T> <= channels; c += lanes<T>) store(part + c, load(part + c) * batch<T>(scale));
+      for (; c < channels; ++c) part[c] *= scale;
+    }
+}
+
+/// Rows in any storage, for products that widen in registers. Those that are quantised have one scale each.
 struct stored_rows_at {
   std::byte const* data = nullptr;
   index ld = 0;  // in elements
   scalar_kind kind = scalar_kind::float32;
+  float const* scales = nullptr;
+  index scale_stride = 0;
 
-  stored_rows_at from(index row) const { return {data + row * ld * size_of(kind), ld, kind}; }
+  stored_rows_at from(index row) const {
+    return {data + row * ld * size_of(kind), ld, kind, scales == nullptr ? nullptr : scales + row * scale_stride,
+            scale_stride};
+  }
 };
 
-/// Whether rows of this operand can be widened in registers while they are read: `with_stored` knows their kind.
+/// Whether rows of this operand can be widened in registers while they are read: `with_stored` knows their kind, and a
+/// scale, where there is one, serves the whole row.
 template <real T>
 bool in_registers(operand const& x) {
-  bool const known = std::same_as<T, float> ? x.kind != scalar_kind::float64 && x.kind != scalar_kind::boolean
-                                            : x.kind == scalar_kind::float64;
-  return known && (x.strides[3] == 1 || x.extents[3] == 1);
+  if (x.strides[3] != 1 && x.extents[3] != 1) return false;
+  switch (x.kind) {
+    case scalar_kind::float64: return std::same_as<T, double>;
+    case scalar_kind::int8_code: return std::same_as<T, float> && x.scale_block >= x.extents[3];
+    case scalar_kind::boolean: return false;
+    default: return std::same_as<T, float>;
+  }
 }
 
 /// Calls f with p as a pointer to what is stored there.
@@ -99,6 +128,7 @@ HEED_ALWAYS_INLINE inline void with_stored(std::byte const* p, scalar_kind kind,
     switch (kind) {
       case scalar_kind::float16: return f(reinterpret_cast<Eigen::half const*>(p));
       case scalar_kind::bfloat16: return f(reinterpret_cast<Eigen::bfloat16 const*>(p));
+      case scalar_kind::int8_code: return f(reinterpret_cast<std::int8_t const*>(p));
       default: return f(reinterpret_cast<float const*>(p));
     }
   }
@@ -177,7 +207,7 @@ HEED_NOINLINE void unpack_lanes(T const* from, index width, index n, T const* fa
 /// Whether all rows × n numbers, in any storage, are finite: x·0 is 0 for exactly those.
 template <class Stored>
 HEED_NOINLINE bool all_finite(Stored const* p, index ld, index rows, index n) {
-  using T = arithmetic_t<Stored>;
+  using T = std::conditional_t<std::same_as<Stored, double>, double, float>;
   constexpr index w = lanes<T>;
   batch<T> const zero(T(0));
   for (index r = 0; r < rows; ++r) {
@@ -188,6 +218,13 @@ HEED_NOINLINE bool all_finite(Stored const* p, index ld, index rows, index n) {
     if (c < n) sum = fma(load_widened_first(row + c, n - c), zero, sum);
     if (heed::any<T>(not_equal<T>(sum, zero))) return false;
   }
+  return true;
+}
+
+/// The same for n numbers that stand `stride` apart.
+inline bool all_finite(float const* p, index stride, index n) {
+  for (index i = 0; i < n; ++i)
+    if (!(p[i * stride] * 0.0f == 0.0f)) return false;
   return true;
 }
 

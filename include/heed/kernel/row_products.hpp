@@ -182,6 +182,24 @@ HEED_NOINLINE void row_scores(stored_rows_at const& k, index n, T const* q, inde
   with_stored<T>(k.data, k.kind, [&](auto const* p) { row_scores(p, k.ld, n, q, ldq, rows, dim, s, lds); });
 }
 
+/// s[r][j] = s[r][j] · scale[j]: what quantised keys and values are multiplied with is folded into scores and weights.
+/// Only where a bit is set, if `visible` is given; elsewhere 0.
+template <real T>
+HEED_NOINLINE void scale_keys(T* s, float const* scale, index stride, index n, std::uint64_t const* visible = nullptr) {
+  if constexpr (std::same_as<T, float>) {
+    if (stride == 1 && visible == nullptr) {
+      index j = 0;
+      for (; j + lanes<T> <= n; j += lanes<T>)
+        store(s + j, load(s + j) * load(scale + j));
+      if (j < n)
+        store_first(s + j, load_first(s + j, n - j) * load_first(scale + j, n - j), n - j);
+      return;
+    }
+  }
+  for (index j = 0; j < n; ++j)
+    s[j] = visible == nullptr || (*visible >> j & 1U) != 0 ? s[j] * static_cast<T>(scale[j * stride]) : T(0);
+}
+
 /// acc[r] = acc[r] · rescale[r] + Σ_j w[r][j] · v_j over n keys; acc is padded to whole vectors.
 template <class Stored, real T>
 void row_values(Stored const* v, index ldv, index n, T const* w, index ldw, index rows, index dim_v, T* acc,
