@@ -76,7 +76,7 @@ class Target:
 
 
 def show(value):
-    return f"{value:.3g}"
+    return f"{value:.4g}"
 
 
 # --- kinds of targets ----------------------------------------------------------------------------------------------

@@ -20,6 +20,10 @@ def numbers(n, seed):
     return states.view(np.int32).astype(np.float32) * np.float32(2.0**-31)
 
 
+# torch_peers(call), onnxruntime_peers(call): {name: function}. What it returns goes through its `ordered`, if it has
+# one, to become an array [heads, len, dim]: that is for `sample` alone and is not timed.
+
+
 class Call:
     def __init__(self, words):
         self.heads_q, self.heads_kv, self.q_len, self.kv_len, self.dim = map(int, words[:5])
@@ -33,7 +37,6 @@ class Call:
 
 
 def torch_peers(call):
-    """{name: function that returns the result}"""
     import torch
 
     torch.set_num_threads(1)
@@ -43,7 +46,9 @@ def torch_peers(call):
     grouped = {"enable_gqa": True} if call.heads_q != call.heads_kv else {}
     attend = torch.nn.functional.scaled_dot_product_attention
     name = "torch_" + ".".join(torch.__version__.split(".")[:2])
-    return {name: lambda: attend(q, k, v, is_causal=call.causal, **grouped).float().numpy()}
+    run = lambda: attend(q, k, v, is_causal=call.causal, **grouped)
+    run.ordered = lambda out: out.float().numpy()
+    return {name: run}
 
 
 def onnx_graph(call, kind):
@@ -100,7 +105,7 @@ def onnxruntime_peers(call):
         own = session(onnx_contrib_graph(call))
         flat = {name: np.ascontiguousarray(x[0].transpose(1, 0, 2)).reshape(1, x.shape[2], -1)
                 for name, x in zip("qkv", inputs)}
-        # The heads go back to the front for `sample` alone: the result is [1, len, heads · dim].
+        # The result is [1, len, heads · dim].
         heads = (call.q_len, call.heads_q, call.dim)
         run = lambda: own.run(None, flat)[0]
         run.ordered = lambda out: out.reshape(heads).transpose(1, 0, 2)

@@ -216,7 +216,7 @@ def draw(cases, path):
     figure.legend(handles, [name.replace("_", " ") for name in names], fontsize=8, frameon=False, ncol=5,
                   loc="upper center", handletextpad=0.1)
     axes.set_xlabel("time ÷ heed's, one thread (right of the line heed is faster)", fontsize=8)
-    figure.tight_layout(rect=(0, 0, 1, 1 - 0.6 / figure.get_figheight()))
+    figure.tight_layout(rect=(0, 0, 1, 1 - 0.45 / figure.get_figheight()))
     figure.savefig(path, dpi=160)
 
 
