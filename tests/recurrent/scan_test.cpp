@@ -82,8 +82,10 @@ TEST_CASE("A scan's bits do not depend on the executor", "[identities][contract]
   for (int threads : {1, 2, 5}) {
     Eigen::ThreadPool pool(threads);
     thread_pool place(pool);
-    attention_scan(q, k, v, other, on{place});
-    CHECK(same_bits(one, other));
+    for (int again = 0; again < 20; ++again) {  // often enough for workers to meet
+      attention_scan(q, k, v, other, on{place});
+      CHECK(same_bits(one, other));
+    }
   }
 }
 
