@@ -250,7 +250,8 @@ TEST_CASE("Large scores stay finite", "[edges][contract]") {
 TEST_CASE("Squared ReLU over nothing but minus infinity is an empty row, whatever the gate", "[edges][contract]") {
   tensor<double, 4> u({1, 1, 1, 1});
   u(0, 0, 0, 0) = nan;
-  for (auto [q_len, kv_len] : {std::pair<index, index>{70, 200}, {2, 200}, {1, 5000}}) {
+  for (auto const& len : {std::pair<index, index>{70, 200}, {2, 200}, {1, 5000}}) {
+    index const q_len = len.first, kv_len = len.second;
     INFO("q_len " << q_len);
     example<double> in({1, 2, 2, q_len, kv_len, 8, 5}, 68);
     tensor<double, 3> hiding({2, 1, 1});
