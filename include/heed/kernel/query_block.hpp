@@ -57,7 +57,7 @@ struct query_block {
     l = scratch.take<T>(width);
     u = scratch.take<T>(width);
     if (p.kv_len > era_keys) {
-      before[0] = scratch.take<T>(p.dim_v * width);
+      before[0] = scratch.take<T>(accumulator_channels(p) * width);
       for (int i = 1; i < 4; ++i) before[i] = scratch.take<T>(width);
     }
     row = scratch.take<index>(width);
@@ -195,26 +195,8 @@ class row_writer {
 
   template <normalizer_rule Rule>
   void write(query_block<T> const& from) const {
-    constexpr index width = block_lanes<T>;
-    row_result results[static_cast<std::size_t>(lanes<T>)];
-    alignas(64) T factor[static_cast<std::size_t>(lanes<T>)] = {};
-    for (int v = 0; v < from.vectors; ++v) {
-      index const lane = v * lanes<T>, count = std::min<index>(lanes<T>, from.count - lane);
-      for (index i = 0; i < count; ++i) {
-        index const at = lane + i;
-        results[i] = finish_row<Rule>(*call_, from.head[at], from.m[at], from.l[at], from.u[at], from.keys[at]);
-        factor[i] = static_cast<T>(results[i].factor);
-      }
-      if (writes_through(from, lane, count, results)) {
-        auto* const rows = reinterpret_cast<T*>(call_->out.row(from.batch, from.head[lane], from.row[lane]));
-        unpack_lanes(from.o + lane, width, call_->dim_v, factor, rows, call_->out.strides[2], count);
-        for (index i = 0; i < count; ++i) report(from.batch, from.head[lane + i], from.row[lane + i], results[i]);
-        continue;
-      }
-      unpack_lanes(from.o + lane, width, call_->dim_v, factor, rows_, padded(), count);
-      for (index i = 0; i < count; ++i)
-        finish(from.batch, from.head[lane + i], from.row[lane + i], results[i], rows_ + i * padded());
-    }
+    for (int v = 0; v < from.vectors; ++v)
+      if (Rule != normalizer_rule::softmax || !write_plain(from, v)) write_vector<Rule>(from, v);
   }
 
   /// Scores of a tile, `[key][lane]`, to where they belong in `out` [batch, heads_q, q_len, kv_len].
@@ -255,12 +237,50 @@ class row_writer {
   }
 
  private:
-  /// Whether rows can be transposed straight into `out`: nothing to convert, gate or empty, and rows of one head.
-  bool writes_through(query_block<T> const& from, index lane, index count, row_result const* results) const {
+  /// One lane vector whose rows are nothing but divided by their sums, all at once; false where more is asked.
+  bool write_plain(query_block<T> const& from, int vector) const {
+    index const lane = vector * lanes<T>, count = std::min<index>(lanes<T>, from.count - lane);
+    description const& said = call_->said;
+    if (said.lse || said.entropy || said.sink_logits || !writes_through(from, lane, count)) return false;
+    batch<T> const l = load(from.l + lane);
+    if (heed::any<T>(l == batch<T>(T(0)))) return false;
+    alignas(64) T factor[static_cast<std::size_t>(lanes<T>)];
+    store(factor, batch<T>(T(1)) / l);
+    write_rows(from, lane, count, factor);
+    return true;
+  }
+
+  template <normalizer_rule Rule>
+  void write_vector(query_block<T> const& from, int vector) const {
+    index const lane = vector * lanes<T>, count = std::min<index>(lanes<T>, from.count - lane);
+    row_result results[static_cast<std::size_t>(lanes<T>)];
+    alignas(64) T factor[static_cast<std::size_t>(lanes<T>)] = {};
+    bool any_empty = false;
+    for (index i = 0; i < count; ++i) {
+      index const at = lane + i;
+      results[i] = finish_row<Rule>(*call_, from.head[at], from.m[at], from.l[at], from.u[at], from.keys[at]);
+      factor[i] = static_cast<T>(results[i].factor);
+      any_empty = any_empty || results[i].empty;
+    }
+    if (!any_empty && writes_through(from, lane, count)) {
+      write_rows(from, lane, count, factor);
+      for (index i = 0; i < count; ++i) report(from.batch, from.head[lane + i], from.row[lane + i], results[i]);
+      return;
+    }
+    unpack_lanes(from.o + lane, index{block_lanes<T>}, call_->dim_v, factor, rows_, padded(), count);
+    for (index i = 0; i < count; ++i)
+      finish(from.batch, from.head[lane + i], from.row[lane + i], results[i], rows_ + i * padded());
+  }
+
+  void write_rows(query_block<T> const& from, index lane, index count, T const* factor) const {
+    auto* const rows = reinterpret_cast<T*>(call_->out.row(from.batch, from.head[lane], from.row[lane]));
+    unpack_lanes(from.o + lane, index{block_lanes<T>}, call_->dim_v, factor, rows, call_->out.strides[2], count);
+  }
+
+  /// Whether rows can be transposed straight into `out`: nothing to convert, no gate, and rows of one head.
+  bool writes_through(query_block<T> const& from, index lane, index count) const {
     if (call_->out.kind != kind_of<T>() || call_->out.strides[3] != 1 || call_->said.gate) return false;
-    if (from.head[lane] != from.head[lane + count - 1] || from.row[lane + count - 1] - from.row[lane] != count - 1)
-      return false;
-    return std::none_of(results, results + count, [](row_result const& r) { return r.empty; });
+    return from.head[lane] == from.head[lane + count - 1] && from.row[lane + count - 1] - from.row[lane] == count - 1;
   }
 
   void report(index batch, index head, index i, row_result const& r) const {
