@@ -116,7 +116,9 @@ struct read_linear {
 };
 
 /// A number per token `[batch, heads, len]` (rank of k less one), or per feature, as [batch, heads, len, features or 1].
-inline operand fold_tokens(char const* what, operand x, int rank, int call_rank, index_array<4> const& extents) {
+inline operand fold_tokens(char const* what, token_numbers const& given, int call_rank, index_array<4> const& extents) {
+  operand x = given.values;
+  int const rank = given.rank;
   if (!x)
     return x;
   detail::expect(rank == call_rank || rank == call_rank - 1, "linear_attention: ", what, " must have k's ", call_rank,
@@ -217,9 +219,8 @@ linear_problem<T> fold_linear(description const& said, linear_description const&
                      "] must lie in [0, 1], got ", d.decay.real(g));
   }
   p.decay = d.decay;
-  p.log_decay =
-      fold_tokens("log_decay", d.log_decay, d.log_decay_rank, rank, {p.batch, p.heads_kv, p.kv_len, features});
-  p.delta = fold_tokens("delta", d.delta, d.delta_rank, rank, {p.batch, p.heads_kv, p.kv_len, 1});
+  p.log_decay = fold_tokens("log_decay", d.log_decay, rank, {p.batch, p.heads_kv, p.kv_len, features});
+  p.delta = fold_tokens("delta", d.delta, rank, {p.batch, p.heads_kv, p.kv_len, 1});
   index_array<4> const state{p.batch, p.heads_kv, features, p.dim_v}, sums{1, p.batch, p.heads_kv, features};
   check_state("state_in", d.state_in, state);
   check_state("state_out", d.state_out, state);

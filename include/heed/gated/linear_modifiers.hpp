@@ -7,14 +7,24 @@
 
 namespace heed {
 
+/// Numbers for every token, `[batch, heads, len]` or one dimension less or more: what they are and in which rank they came.
+struct token_numbers {
+  operand values;  // right-aligned
+  int rank = 0;
+
+  token_numbers() = default;
+  template <class T, int Rank>
+  explicit token_numbers(view<T, Rank> const& given) : values(make_operand(given)), rank(Rank) {
+    static_assert(storage_scalar<std::remove_const_t<T>>,
+                  "heed: log_decay and delta hold float, double, Eigen::half or Eigen::bfloat16");
+  }
+};
+
 /// What the modifiers of linear attention alone say, as plain data.
 struct linear_description {
   bool normalized = true;
   number_list decay;  // per key head
-  operand log_decay;  // right-aligned; rank below
-  int log_decay_rank = 0;
-  operand delta;
-  int delta_rank = 0;
+  token_numbers log_decay, delta;
   operand state_in, sums_in;
   operand state_out, sums_out;
   index keys_before = 0;
@@ -130,18 +140,11 @@ struct log_decay {
 
   template <class Tensor>
   requires(!std::same_as<std::remove_cvref_t<Tensor>, log_decay>) explicit log_decay(Tensor const& gates)
-      : values(make_operand(as_view(gates))), rank(decltype(as_view(gates))::rank) {
-    static_assert(storage_scalar<typename decltype(as_view(gates))::value_type>,
-                  "heed: log_decay holds float, double, Eigen::half or Eigen::bfloat16");
-  }
+      : tokens(as_view(gates)) {}
 
-  void describe(linear_description& d) const {
-    d.log_decay = values;
-    d.log_decay_rank = rank;
-  }
+  void describe(linear_description& d) const { d.log_decay = tokens; }
 
-  operand values;
-  int rank;
+  token_numbers tokens;
 };
 
 /// The delta rule: key t writes `β_t (v_t − Sᵀ φ(k_t))` instead of v_t. One β per token, `[batch, heads_kv, kv_len]`,
@@ -152,18 +155,11 @@ struct delta {
 
   template <class Tensor>
   requires(!std::same_as<std::remove_cvref_t<Tensor>, delta>) explicit delta(Tensor const& rates)
-      : values(make_operand(as_view(rates))), rank(decltype(as_view(rates))::rank) {
-    static_assert(storage_scalar<typename decltype(as_view(rates))::value_type>,
-                  "heed: delta holds float, double, Eigen::half or Eigen::bfloat16");
-  }
+      : tokens(as_view(rates)) {}
 
-  void describe(linear_description& d) const {
-    d.delta = values;
-    d.delta_rank = rank;
-  }
+  void describe(linear_description& d) const { d.delta = tokens; }
 
-  operand values;
-  int rank;
+  token_numbers tokens;
 };
 
 /// What earlier calls have summed: S `[batch, heads_kv, features, dim_v]` and, for normalised rows, z
