@@ -3,6 +3,7 @@
 #include "support/shapes.hpp"
 
 #include <heed/attention/attention.hpp>
+#include <heed/cache/quantized.hpp>
 #include <heed/core/thread_pool.hpp>
 #include <heed/position/rotary.hpp>
 
@@ -62,6 +63,44 @@ struct inputs {
            ms...);
   }
 };
+
+template <class T, int Rank>
+bench::memory_range range_of(heed::tensor<T, Rank> const& x) {
+  return {x.data(), static_cast<std::size_t>(x.size()) * sizeof(T)};
+}
+
+/// Keys and values of 8 bits, a scale a row.
+template <>
+struct inputs<heed::int8> {
+  heed::tensor<float, 3> q, out;
+  heed::tensor<heed::int8, 3> k, v;
+  heed::tensor<float, 2> k_scales, v_scales;
+
+  explicit inputs(shape const& s)
+      : q({s.heads_q, s.q_len, s.dim}), out(q.extents()), k({s.heads_kv, s.kv_len, s.dim}), v(k.extents()),
+        k_scales({s.heads_kv, s.kv_len}), v_scales(k_scales.extents()) {
+    heed::tensor<float, 3> numbers(k.extents());
+    fill(q, 1);
+    fill(numbers, 2);
+    heed::quantize(numbers, k, k_scales);
+    fill(numbers, 3);
+    heed::quantize(numbers, v, v_scales);
+  }
+
+  template <class... Ms>
+  void attend(Ms const&... ms) {
+    heed::attention(q, heed::quantized_view(k, k_scales), heed::quantized_view(v, v_scales), out, ms...);
+  }
+};
+
+/// The memory that one new token reads.
+template <class T>
+std::vector<bench::memory_range> cache_of(inputs<T> const& in) {
+  return {range_of(in.k), range_of(in.v)};
+}
+std::vector<bench::memory_range> cache_of(inputs<heed::int8> const& in) {
+  return {range_of(in.k), range_of(in.v), range_of(in.k_scales), range_of(in.v_scales)};
+}
 
 /// A pool whose helpers and the calling thread are `threads` workers.
 struct workers {
@@ -202,14 +241,10 @@ void register_modifiers() {
   register_modifier("entropy", [](in x) { x.attend(heed::entropy{row}); });
   register_modifier<Eigen::half>("half", [](inputs<Eigen::half>& x) { x.attend(); });
   register_modifier<Eigen::bfloat16>("bfloat16", [](inputs<Eigen::bfloat16>& x) { x.attend(); });
+  register_modifier<heed::int8>("int8", [](inputs<heed::int8>& x) { x.attend(); });
 }
 
 // --- decode --------------------------------------------------------------------------------------------------------
-
-template <class T>
-std::size_t bytes_of(heed::tensor<T, 3> const& x) {
-  return static_cast<std::size_t>(x.size()) * sizeof(T);
-}
 
 template <class T>
 void decode(benchmark::State& state, shape const& s, int threads) {
@@ -217,7 +252,7 @@ void decode(benchmark::State& state, shape const& s, int threads) {
   std::optional<workers> w;
   if (threads > 1)
     w.emplace(threads);
-  std::vector<bench::memory_range> const cache{{in.k.data(), bytes_of(in.k)}, {in.v.data(), bytes_of(in.v)}};
+  std::vector<bench::memory_range> const cache = cache_of(in);
   comparison c(state, 1, threads);
   c.against("peak", [&] { return w ? bench::fma_peak(w->place) : bench::fma_peak(); });
   c.against("bandwidth", [&] { return w ? bench::read_bandwidth(cache, w->place) : bench::read_bandwidth(cache); });
@@ -228,7 +263,10 @@ void decode(benchmark::State& state, shape const& s, int threads) {
       in.attend();
   });
   c.count_flops(s.flops(visible::full));
-  c.count_bytes(static_cast<double>(bytes_of(in.k) + bytes_of(in.v)));
+  double bytes = 0;
+  for (bench::memory_range const& part : cache)
+    bytes += static_cast<double>(part.bytes);
+  c.count_bytes(bytes);
 }
 
 template <class T>
@@ -310,6 +348,7 @@ void register_all() {
     register_decode<float>(s, "float");
     register_decode<Eigen::half>(s, "half");
     register_decode<Eigen::bfloat16>(s, "bfloat16");
+    register_decode<heed::int8>(s, "int8");
   }
   // A fixed number of samples: judged by the time of one call, too many would be taken.
   benchmark::RegisterBenchmark("fixed_cost", fixed_cost)->UseManualTime()->Iterations(300);
