@@ -13,7 +13,7 @@ objects=$(find "$build/tests" -name '*.o' -path '*heed_test_*')
 
 count=0
 for object in $objects; do
-  here=$(nm "$object" | grep -cE ' [tTwW] _ZN4heed.*4passI.*E3runEl$' || true)
+  here=$(nm "$object" | grep -cE ' [tTwW] _ZN4heed.*4passI.*4walkILb0EEEvl$' || true)
   [ "$here" -eq 0 ] || printf '%4d  %s\n' "$here" "$(basename "$object" .cpp.o)"
   count=$((count + here))
 done

@@ -21,19 +21,21 @@ endforeach()
 set(command "${compiler}" ${standard} ${arch_flags} ${case_flags} ${includes})
 set(ENV{LC_ALL} C)
 if(outcome STREQUAL "cost")
-  execute_process(
-    COMMAND sh -c "ulimit -v ${kib_limit}; ulimit -t ${seconds_limit}; \"$@\" && times" sh ${command} -O2 -c "${case}" -o /dev/null
-    RESULT_VARIABLE status OUTPUT_VARIABLE output ERROR_VARIABLE output)
-  # `times` ends with the user and system time of the children: 0m3.120000s 0m0.180000s
-  if(NOT status EQUAL 0 OR NOT output MATCHES "([0-9]+)m([0-9]+)[.0-9]*s [0-9]+m[.0-9]+s\n$")
-    message(FATAL_ERROR "does not compile in ${seconds_limit} s and ${kib_limit} KiB:\n${output}")
-  endif()
-  math(EXPR seconds "60 * ${CMAKE_MATCH_1} + ${CMAKE_MATCH_2}")
-  message(STATUS "${seconds} s and a fraction of ${seconds_limit} s, in less than ${kib_limit} KiB")
-  if(seconds GREATER_EQUAL seconds_limit)
-    message(FATAL_ERROR "takes ${seconds} s to compile, the limit is ${seconds_limit} s")
-  endif()
-  return()
+  # The least of three tries counts: on a busy machine the same work takes more processor time.
+  foreach(try RANGE 1 3)
+    execute_process(
+      COMMAND sh -c "ulimit -v ${kib_limit}; ulimit -t ${seconds_limit}; \"$@\" && times" sh ${command} -O2 -c "${case}" -o /dev/null
+      RESULT_VARIABLE status OUTPUT_VARIABLE output ERROR_VARIABLE output)
+    # `times` ends with the user and system time of the children: 0m3.120000s 0m0.180000s
+    if(status EQUAL 0 AND output MATCHES "([0-9]+)m([0-9]+)[.0-9]*s [0-9]+m[.0-9]+s\n$")
+      math(EXPR seconds "60 * ${CMAKE_MATCH_1} + ${CMAKE_MATCH_2}")
+      if(seconds LESS seconds_limit)
+        message(STATUS "${seconds} s and a fraction of ${seconds_limit} s, in less than ${kib_limit} KiB")
+        return()
+      endif()
+    endif()
+  endforeach()
+  message(FATAL_ERROR "does not compile in ${seconds_limit} s and ${kib_limit} KiB:\n${output}")
 endif()
 
 if(outcome STREQUAL "run")

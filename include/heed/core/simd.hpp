@@ -477,6 +477,17 @@ HEED_ALWAYS_INLINE inline auto load_widened_first(Stored const* p, std::ptrdiff_
   }
 }
 
+/// As many of the n > 0 elements at p as fit a batch, widened; 0 behind the last.
+template <class Stored>
+HEED_ALWAYS_INLINE inline auto load_widened_of(Stored const* p, std::ptrdiff_t n) {
+  constexpr std::ptrdiff_t w = std::same_as<Stored, double> ? lanes<double> : lanes<float>;
+#if defined(__AVX512F__)
+  return load_widened_first(p, n < w ? n : w);
+#else
+  return n < w ? load_widened_first(p, n) : load_widened(p);
+#endif
+}
+
 /// lanes<T> booleans at p as what a mask adds: 0 where true, −inf where false.
 template <real T>
 HEED_ALWAYS_INLINE inline batch<T> load_hidden(std::byte const* p) {

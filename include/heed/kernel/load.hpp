@@ -136,47 +136,41 @@ HEED_ALWAYS_INLINE inline void with_stored(std::byte const* p, scalar_kind kind,
 
 namespace impl {
 
-/// A square of rows, as far as it reaches; `Whole` where it is known to be complete.
-template <bool Whole, real T>
-HEED_ALWAYS_INLINE inline void load_square(T const* rows, index ld, index count, index columns,
-                                           batch<T> (&square)[static_cast<std::size_t>(lanes<T>)]) {
-  unroll<lanes<T>>([&](auto i) HEED_LAMBDA_INLINE {
-    if constexpr (Whole)
-      square[i] = load(rows + i * ld);
-    else
-      square[i] = i < count ? load_first(rows + i * ld, columns) : batch<T>(T(0));
-  });
-}
+/// Numbers for lanes × lanes of them, where parts of rows are taken in and given out.
+template <real T>
+struct spare_square {
+  static constexpr index side = lanes<T>;
+  alignas(64) T numbers[static_cast<std::size_t>(side * side)];
 
-template <bool Whole, real T>
-HEED_ALWAYS_INLINE inline void store_square(batch<T> const (&square)[static_cast<std::size_t>(lanes<T>)], T* rows,
-                                            index ld, index count, index columns) {
-  unroll<lanes<T>>([&](auto i) HEED_LAMBDA_INLINE {
-    if constexpr (Whole)
-      store(rows + i * ld, square[i]);
-    else if (i < count)
-      store_first(rows + i * ld, square[i], columns);
-  });
-}
+  void read(T const* rows, index ld, index count, index columns) {
+    std::fill_n(numbers, side * side, T(0));
+    for (index i = 0; i < count; ++i)
+      std::copy_n(rows + i * ld, columns, numbers + i * side);
+  }
+  void write(T* rows, index ld, index count, index columns) const {
+    for (index i = 0; i < count; ++i)
+      std::copy_n(numbers + i * side, columns, rows + i * ld);
+  }
+};
 
-template <bool Whole, real T>
-HEED_ALWAYS_INLINE inline void pack_square(T const* rows, index ld, index count, index channels, batch<T> const& f,
-                                           T* to, index width) {
+enum class factor_of { rows, columns };
+
+/// to[j][i] = from[i][j] times the factor of the row i, or of the column j.
+template <factor_of Side, real T>
+HEED_ALWAYS_INLINE inline void transpose_square(T const* from, index ldfrom, batch<T> const& factor, T* to,
+                                                index ldto) {
   batch<T> square[static_cast<std::size_t>(lanes<T>)];
-  load_square<Whole>(rows, ld, count, channels, square);
+  unroll<lanes<T>>([&](auto i) HEED_LAMBDA_INLINE {
+    square[i] = load(from + i * ldfrom);
+    if constexpr (Side == factor_of::columns)
+      square[i] = square[i] * factor;
+  });
   transpose<T>(square);
-  unroll<lanes<T>>([&](auto i) HEED_LAMBDA_INLINE { square[i] = square[i] * f; });
-  store_square<Whole>(square, to, width, channels, index{lanes<T>});
-}
-
-template <bool Whole, real T>
-HEED_ALWAYS_INLINE inline void unpack_square(T const* from, index width, index channels, batch<T> const& f, T* rows,
-                                             index ld, index count) {
-  batch<T> square[static_cast<std::size_t>(lanes<T>)];
-  load_square<Whole>(from, width, channels, index{lanes<T>}, square);
-  unroll<lanes<T>>([&](auto i) HEED_LAMBDA_INLINE { square[i] = square[i] * f; });
-  transpose<T>(square);
-  store_square<Whole>(square, rows, ld, count, channels);
+  unroll<lanes<T>>([&](auto i) HEED_LAMBDA_INLINE {
+    if constexpr (Side == factor_of::rows)
+      square[i] = square[i] * factor;
+    store(to + i * ldto, square[i]);
+  });
 }
 
 }  // namespace impl
@@ -187,10 +181,17 @@ template <real T>
 HEED_NOINLINE void pack_lanes(T const* rows, index ld, index count, index n, T const* factor, T* to, index width) {
   constexpr index w = lanes<T>;
   batch<T> const f = load(factor);
-  index c = 0;
-  if (count == w)
-    for (; c + w <= n; c += w) impl::pack_square<true>(rows + c, ld, count, w, f, to + c * width, width);
-  for (; c < n; c += w) impl::pack_square<false>(rows + c, ld, count, std::min(w, n - c), f, to + c * width, width);
+  impl::spare_square<T> part, turned;
+  for (index c = 0; c < n; c += w) {
+    index const channels = std::min(w, n - c);
+    bool const whole = count == w && channels == w;
+    if (!whole)
+      part.read(rows + c, ld, count, channels);
+    impl::transpose_square<impl::factor_of::rows>(whole ? rows + c : part.numbers, whole ? ld : w, f,
+                                                  whole ? to + c * width : turned.numbers, whole ? width : w);
+    if (!whole)
+      turned.write(to + c * width, width, channels, w);
+  }
 }
 
 /// rows[lane][c] = from[c][lane] · factor[lane] for `count` ≤ lanes rows: the reverse of `pack_lanes`.
@@ -198,10 +199,17 @@ template <real T>
 HEED_NOINLINE void unpack_lanes(T const* from, index width, index n, T const* factor, T* rows, index ld, index count) {
   constexpr index w = lanes<T>;
   batch<T> const f = load(factor);
-  index c = 0;
-  if (count == w)
-    for (; c + w <= n; c += w) impl::unpack_square<true>(from + c * width, width, w, f, rows + c, ld, count);
-  for (; c < n; c += w) impl::unpack_square<false>(from + c * width, width, std::min(w, n - c), f, rows + c, ld, count);
+  impl::spare_square<T> part, turned;
+  for (index c = 0; c < n; c += w) {
+    index const channels = std::min(w, n - c);
+    bool const whole = count == w && channels == w;
+    if (!whole)
+      part.read(from + c * width, width, channels, w);
+    impl::transpose_square<impl::factor_of::columns>(whole ? from + c * width : part.numbers, whole ? width : w, f,
+                                                     whole ? rows + c : turned.numbers, whole ? ld : w);
+    if (!whole)
+      turned.write(rows + c, ld, count, channels);
+  }
 }
 
 /// Whether all rows × n numbers, in any storage, are finite: x·0 is 0 for exactly those.

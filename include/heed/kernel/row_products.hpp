@@ -61,20 +61,15 @@ HEED_ALWAYS_INLINE inline void dot_tile(Stored const* k, index ldk, T const* q, 
   row_fetcher<Stored> ahead(k, ldk, dim);
   batch<T> sum[R * J];
   unroll<R * J>([&](auto i) HEED_LAMBDA_INLINE { sum[i] = batch<T>(T(0)); });
-  auto const step = [&](index c, auto load_key) HEED_LAMBDA_INLINE {
+  for (index c = 0; c < dim; c += w) {
     batch<T> row[R];
     unroll<R>([&](auto r) HEED_LAMBDA_INLINE { row[r] = load(q + r * ldq + c); });
     unroll<fetches>([&](auto) HEED_LAMBDA_INLINE { ahead.next(); });
     unroll<J>([&](auto j) HEED_LAMBDA_INLINE {
-      batch<T> const key = load_key(k + j * ldk + c);
+      batch<T> const key = load_widened_of(k + j * ldk + c, dim - c);
       unroll<R>([&](auto r) HEED_LAMBDA_INLINE { sum[r * J + j] = fma(row[r], key, sum[r * J + j]); });
     });
-  };
-  index c = 0;
-  for (; c + w <= dim; c += w)
-    step(c, [](Stored const* p) HEED_LAMBDA_INLINE { return load_widened(p); });
-  if (c < dim)
-    step(c, [&](Stored const* p) HEED_LAMBDA_INLINE { return load_widened_first(p, dim - c); });
+  }
   unroll<R>([&](auto r) HEED_LAMBDA_INLINE {
     unroll<J / 4>([&](auto g) HEED_LAMBDA_INLINE {
       constexpr int at = r * J + 4 * g;
@@ -85,20 +80,17 @@ HEED_ALWAYS_INLINE inline void dot_tile(Stored const* k, index ldk, T const* q, 
 
 template <int R, class Stored, real T>
 HEED_NOINLINE void dot_rows(Stored const* k, index ldk, index n, T const* q, index ldq, index dim, T* s, index lds) {
-  constexpr int most = keys_beside<R>;
+  constexpr int keys = keys_beside<R>;
   index j = 0;
-  if constexpr (most > 4)
-    for (; j + most <= n; j += most)
-      dot_tile<R, most>(k + j * ldk, ldk, q, ldq, dim, s + j, lds);
-  for (bool whole; j < n; j += whole ? 4 : 1) {  // the last keys one by one, each four times: s has the room
-    whole = j + 4 <= n;
-    dot_tile<R, 4>(k + j * ldk, whole ? ldk : 0, q, ldq, dim, s + j, lds);
+  for (bool whole; j < n; j += whole ? keys : 1) {  // the last keys one by one, each several times: s has the room
+    whole = j + keys <= n;
+    dot_tile<R, keys>(k + j * ldk, whole ? ldk : 0, q, ldq, dim, s + j, lds);
   }
 }
 
-/// acc[r][c] = acc[r][c] · rescale[r] + Σ_j w[r][j] · v[j][c] for R rows and V vectors of channels from c on. Whole rows
-/// are fetched where `ahead` is given.
-template <int R, int V, bool Whole, class Stored, real T>
+/// acc[r][c] = acc[r][c] · rescale[r] + Σ_j w[r][j] · v[j][c] for R rows and V vectors of channels from c on; one vector
+/// may have fewer `channels`. Whole rows are fetched where `ahead` is given.
+template <int R, int V, class Stored, real T>
 HEED_ALWAYS_INLINE inline void sum_tile(Stored const* v, index ldv, index n, T const* w, index ldw, T* acc, index ldacc,
                                         T const* rescale, index channels, row_fetcher<Stored>* ahead) {
   batch<T> sum[R * V];
@@ -110,10 +102,7 @@ HEED_ALWAYS_INLINE inline void sum_tile(Stored const* v, index ldv, index n, T c
     batch<T> value[V];
     unroll<V>([&](auto u) HEED_LAMBDA_INLINE {
       Stored const* const p = v + j * ldv + u * lanes<T>;
-      if constexpr (Whole)
-        value[u] = load_widened(p);
-      else
-        value[u] = load_widened_first(p, channels);
+      value[u] = V > 1 ? load_widened(p) : load_widened_of(p, channels);
     });
     unroll<R>([&](auto r) HEED_LAMBDA_INLINE {
       batch<T> const weight(w[r * ldw + j]);
@@ -130,47 +119,43 @@ template <int R, class Stored, real T>
 HEED_NOINLINE void sum_rows(Stored const* v, index ldv, index n, T const* w, index ldw, index dim_v, T* acc,
                             index ldacc, T const* rescale) {
   constexpr index w1 = lanes<T>;
-  constexpr int most = R >= 4 ? 4 : 8;
   row_fetcher<Stored> rows(v, ldv, dim_v);
   index first = 0;
   do {
     index const keys = std::min(value_keys, n - first);
-    auto const part = [&](auto vectors, auto whole, index c) HEED_LAMBDA_INLINE {
-      sum_tile<R, vectors, whole>(v + first * ldv + c, ldv, keys, w + first, ldw, acc + c, ldacc,
-                                  first == 0 ? rescale : nullptr, dim_v - c, c == 0 ? &rows : nullptr);
+    auto const part = [&](auto vectors, index c) HEED_LAMBDA_INLINE {
+      sum_tile<R, vectors>(v + first * ldv + c, ldv, keys, w + first, ldw, acc + c, ldacc,
+                           first == 0 ? rescale : nullptr, dim_v - c, c == 0 ? &rows : nullptr);
     };
-    constexpr std::integral_constant<int, 1> one;
     index c = 0;
-    for (; c + most * w1 <= dim_v; c += most * w1)
-      part(std::integral_constant<int, most>{}, std::true_type{}, c);
-    for (; c + w1 <= dim_v; c += w1)
-      part(one, std::true_type{}, c);
-    if (c < dim_v)
-      part(one, std::false_type{}, c);
+    for (; c + 4 * w1 <= dim_v; c += 4 * w1)
+      part(std::integral_constant<int, 4>{}, c);
+    for (; c < dim_v; c += w1)
+      part(std::integral_constant<int, 1>{}, c);
     first += value_keys;
   } while (first < n);
 }
 
-/// Calls f(constant count, first row) over the rows in fours, then two, then one.
-template <class F>
+/// Calls f(constant count, first row) over the rows in fours, then by twos where `Twos`, then one by one: a kernel for
+/// two rows is worth its compile time for the arithmetic storage alone.
+template <bool Twos, class F>
 void row_groups(index rows, F&& f) {
   index r = 0;
   for (; r + 4 <= rows; r += 4)
     f(std::integral_constant<int, 4>{}, r);
-  if (r + 2 <= rows) {
-    f(std::integral_constant<int, 2>{}, r);
-    r += 2;
-  }
-  if (r < rows)
+  if constexpr (Twos)
+    for (; r + 2 <= rows; r += 2)
+      f(std::integral_constant<int, 2>{}, r);
+  for (; r < rows; ++r)
     f(std::integral_constant<int, 1>{}, r);
 }
 
 }  // namespace impl
 
-/// s[r][j] = q_r · k_j for n keys. `s` has room for 3 more keys than n.
+/// s[r][j] = q_r · k_j for n keys. `s` has room for 7 more keys than n.
 template <class Stored, real T>
 void row_scores(Stored const* k, index ldk, index n, T const* q, index ldq, index rows, index dim, T* s, index lds) {
-  impl::row_groups(rows, [&](auto count, index r) {
+  impl::row_groups<std::same_as<Stored, T>>(rows, [&](auto count, index r) {
     impl::dot_rows<decltype(count)::value>(k, ldk, n, q + r * ldq, ldq, dim, s + r * lds, lds);
   });
 }
@@ -204,7 +189,7 @@ HEED_NOINLINE void scale_keys(T* s, float const* scale, index stride, index n, s
 template <class Stored, real T>
 void row_values(Stored const* v, index ldv, index n, T const* w, index ldw, index rows, index dim_v, T* acc,
                 index ldacc, T const* rescale) {
-  impl::row_groups(rows, [&](auto count, index r) {
+  impl::row_groups<std::same_as<Stored, T>>(rows, [&](auto count, index r) {
     impl::sum_rows<decltype(count)::value>(v, ldv, n, w + r * ldw, ldw, dim_v, acc + r * ldacc, ldacc, rescale + r);
   });
 }

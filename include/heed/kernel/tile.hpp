@@ -33,7 +33,8 @@ inline constexpr int block_lanes = register_tile<T>::vectors * lanes<T>;
 /// cache of the machines it was measured on (48 to 192 differ by 2 %). Blocks start at absolute multiples of it, so that
 /// a row's rounding does not depend on where its neighbours' windows begin.
 inline constexpr index key_block = 96;
-/// The same on AMX tiles, whose products are so fast that loading and storing the accumulators shows: 256 keys take a sixth off the whole.
+/// The same on AMX tiles, whose products are so fast that loading and storing the accumulators shows: 256 keys take a
+/// sixth off the whole (`heed_bench_attention --benchmark_filter=amx`).
 inline constexpr index key_block_on_tiles = 256;
 inline constexpr index most_keys = std::max(key_block, key_block_on_tiles);
 
