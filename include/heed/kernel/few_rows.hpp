@@ -12,7 +12,7 @@
 namespace heed {
 HEED_ISA_BEGIN
 
-/// A row of scores: a block of keys and room for the 7 that a dot tile may write past them.
+/// A row of scores: a block of keys and room for what a dot tile may write past them.
 inline constexpr index score_stride = few_key_block + 16;
 
 struct few_rows_shape {

@@ -9,11 +9,16 @@
 
 namespace heed {
 HEED_ISA_BEGIN
+
+/// How many numbers `row_scores` may write from the last key on.
+inline constexpr index score_room = 8;
+
 namespace impl {
 
 /// How many keys a tile takes beside R rows: 8 to 16 accumulators, to cover two FMA pipes of latency 4.
 template <int R>
 inline constexpr int keys_beside = R >= 4 ? 4 : 8;
+static_assert(keys_beside<1> <= score_room);
 
 /// How far ahead rows are fetched, and how many keys are weighed before the next columns are: long caches are bound by
 /// memory, and the core alone looks some 1.5 KiB ahead once four query rows share a load. What is fetched must go in the
@@ -152,7 +157,7 @@ void row_groups(index rows, F&& f) {
 
 }  // namespace impl
 
-/// s[r][j] = q_r · k_j for n keys. `s` has room for 7 more keys than n.
+/// s[r][j] = q_r · k_j for n keys. `s` has room for score_room − 1 more keys than n.
 template <class Stored, real T>
 void row_scores(Stored const* k, index ldk, index n, T const* q, index ldq, index rows, index dim, T* s, index lds) {
   impl::row_groups<std::same_as<Stored, T>>(rows, [&](auto count, index r) {

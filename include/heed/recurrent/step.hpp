@@ -99,7 +99,7 @@ class recurrent_attention {
                    dim, ", ", dim_v, ", ", heads_q, ", ", heads_kv);
     state_.resize(static_cast<std::size_t>(heads_q * softmax_state<T>::numbers(dim_v, true)));
     queries_.resize(static_cast<std::size_t>(2 * heads_q * padded_dim()));
-    scores_.resize(static_cast<std::size_t>(4 * heads_q / heads_kv));
+    scores_.resize(static_cast<std::size_t>(score_room * heads_q / heads_kv));
   }
 
   /// out = the attention of query i over keys 0…i, each asked of `source` when its turn comes.
@@ -286,10 +286,10 @@ class recurrent_attention {
     auto const which = p.position.at(position - j);
     tiles.open(0, g, {j, j + 1});
     row_scores(tiles.keys(which, j).data, index{0}, index{1}, query(which, g * group), padded_dim(), group, dim_,
-               scores_.data(), index{4});
+               scores_.data(), score_room);
     T const* const value = tiles.values().data;
     for (index r = 0; r < group; ++r) {
-      T s = scores_[static_cast<std::size_t>(4 * r)];
+      T s = scores_[static_cast<std::size_t>(score_room * r)];
       if (modified(p, maps, g * group + r, position, j, s))
         take<Rule, Entropy>(g * group + r, s, value);
     }
@@ -354,7 +354,7 @@ class recurrent_attention {
   index visited_ = 0;
   std::vector<T> state_;    // [heads_q][dim_v + 3]: m, l, acc, and u where the entropy is wanted
   std::vector<T> queries_;  // [near, far][heads_q][padded dim]
-  std::vector<T> scores_;   // [group][4]: a dot tile writes four
+  std::vector<T> scores_;   // [group][score_room]
   workspace scratch_;
 };
 
