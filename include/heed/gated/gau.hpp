@@ -202,6 +202,7 @@ class gau {
   }
   template <class... Ms>
   static constexpr void check_modifiers() {
+    static_assert(!names<Ms...>(family::amx), "heed: gau takes no with_amx: its queries and keys are made in float");
     static_assert(!names<Ms...>(family::gate), "heed: gau gates with its own U: no gate{} in forward()");
   }
 

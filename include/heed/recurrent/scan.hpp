@@ -20,6 +20,7 @@ constexpr void check_scan_modifiers(std::tuple<Ms const&...> const*) {
   static_assert(((family_of<Ms>() != family::normalizer) && ...), "heed: attention_scan knows softmax alone");
   static_assert(((family_of<Ms>() != family::gate && family_of<Ms>() != family::workspace) && ...),
                 "heed: attention_scan takes no gate{…} or with{…}");
+  static_assert(((family_of<Ms>() != family::amx) && ...), "heed: attention_scan takes no with_amx: it has one query");
 }
 
 /// What enters the scores: all but what belongs to the softmax.

@@ -26,6 +26,7 @@ constexpr void check_vq_modifier() {
                 "heed: vq keys take no modifier of your own: it could tell far keys of one code apart");
   static_assert(f != family::normalizer || std::same_as<M, softmax>, "heed: vq keys are made for softmax alone");
   static_assert(f != family::entropy, "heed: vq keys know the entropy over codes only, not that over keys");
+  static_assert(f != family::amx, "heed: vq attention takes no with_amx: its codes are multiplied in float");
   static_assert(f != family::gate, "heed: vq attention takes no gate: multiply its result");
 }
 
