@@ -53,6 +53,8 @@ function(heed_add_dispatch target)
   heed_dispatch_glue("${directory}" "${table}" "${given_TABLE}" "${given_HEADER}" "${id}" ${variants})
   target_sources(${target} PRIVATE "${directory}/${table}_dispatch.cpp")
   target_include_directories(${target} PRIVATE "${directory}" "${CMAKE_CURRENT_SOURCE_DIR}")
+  # The generated files need std::string_view; clang 14 starts at C++14.
+  target_compile_features(${target} PRIVATE cxx_std_17)
 
   foreach(variant IN LISTS variants)
     set(objects ${target}_${id}_${variant})
