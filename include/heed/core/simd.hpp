@@ -307,6 +307,27 @@ HEED_ALWAYS_INLINE inline batch<double> exponent_from_low_bits(batch<double> con
   return std::bit_cast<batch<double>>(bits(std::bit_cast<bits>(shifted) << 52));
 }
 
+/// Whether the two functions below are there: one instruction each, and a comparison.
+#if defined(__AVX512F__) && defined(__AVX512DQ__)
+inline constexpr bool has_power_scaling = true;
+
+/// x minus the nearest whole number, of two the even one; exact, and 0 for an infinite x.
+HEED_ALWAYS_INLINE inline batch<float> fraction_of(batch<float> const& x) { return _mm512_reduce_ps(x.data, 0); }
+HEED_ALWAYS_INLINE inline batch<double> fraction_of(batch<double> const& x) { return _mm512_reduce_pd(x.data, 0); }
+
+/// p · 2^n for a whole number n, and 0 where x < cut.
+HEED_ALWAYS_INLINE inline batch<float> scale_by_power(batch<float> const& p, batch<float> const& n,
+                                                      batch<float> const& x, batch<float> const& cut) {
+  return _mm512_maskz_scalef_ps(_mm512_cmp_ps_mask(x.data, cut.data, _CMP_NLT_UQ), p.data, n.data);
+}
+HEED_ALWAYS_INLINE inline batch<double> scale_by_power(batch<double> const& p, batch<double> const& n,
+                                                       batch<double> const& x, batch<double> const& cut) {
+  return _mm512_maskz_scalef_pd(_mm512_cmp_pd_mask(x.data, cut.data, _CMP_NLT_UQ), p.data, n.data);
+}
+#else
+inline constexpr bool has_power_scaling = false;
+#endif
+
 /// A positive normal number taken apart: x = mantissa · 2^exponent with the mantissa in [1, 2).
 template <real T>
 struct mantissa_exponent {

@@ -48,11 +48,17 @@ HEED_ALWAYS_INLINE inline Batch horner(Batch f) {
 template <real T>
 HEED_ALWAYS_INLINE inline batch<T> exp2_weight(batch<T> x) {
   using table = impl::exp2_polynomial<T>;
-  batch<T> const y = heed::max(batch<T>(table::cut), x);  // this order keeps a NaN x
-  batch<T> const shifted = y + batch<T>(table::magic);
-  batch<T> const f = y - (shifted - batch<T>(table::magic));
-  batch<T> const power = impl::horner<T>(f) * exponent_from_low_bits(shifted);
-  return heed::select(x < batch<T>(table::cut), batch<T>(T(0)), power);
+  batch<T> const cut(table::cut);
+  if constexpr (has_power_scaling) {
+    batch<T> const f = fraction_of(x);
+    return scale_by_power(impl::horner<T>(f), x - f, x, cut);
+  } else {
+    batch<T> const y = heed::max(cut, x);  // this order keeps a NaN x
+    batch<T> const shifted = y + batch<T>(table::magic);
+    batch<T> const f = y - (shifted - batch<T>(table::magic));
+    batch<T> const power = impl::horner<T>(f) * exponent_from_low_bits(shifted);
+    return heed::select(x < cut, batch<T>(T(0)), power);
+  }
 }
 
 /// 2^x of one number, by the same steps.
@@ -61,10 +67,13 @@ inline T exp2_weight(T x) {
   using table = impl::exp2_polynomial<T>;
   using bits = std::conditional_t<std::same_as<T, float>, std::uint32_t, std::uint64_t>;
   constexpr int mantissa = std::numeric_limits<T>::digits - 1;
+  // Halves fall as in a batch: to the even whole number where an instruction rounds, else to the odd one.
+  constexpr T bias = has_power_scaling ? T(std::numeric_limits<T>::max_exponent - 1) : T(0);
+  constexpr T magic = table::magic - bias;
   T const y = heed::max(table::cut, x);
-  T const shifted = y + table::magic;
-  T const f = y - (shifted - table::magic);
-  T const scale = std::bit_cast<T>(static_cast<bits>(std::bit_cast<bits>(shifted) << mantissa));
+  T const shifted = y + magic;
+  T const f = y - (shifted - magic);
+  T const scale = std::bit_cast<T>(static_cast<bits>(std::bit_cast<bits>(shifted + bias) << mantissa));
   T const power = impl::horner<T>(f) * scale;
   return x < table::cut ? T(0) : power;
 }
