@@ -18,8 +18,9 @@ import matplotlib.pyplot as plt
 
 # Okabe and Ito's colours, told apart with every kind of colour vision; lightness differs too, for print.
 COLOURS = {"heed": "#0072B2", "eigen": "#E69F00", "openblas": "#999999",
-           "float": "#0072B2", "half": "#56B4E9", "bfloat16": "#009E73"}
+           "float": "#0072B2", "half": "#56B4E9", "bfloat16": "#009E73", "int8": "#CC79A7"}
 SQUARES = ["dim64_2048", "dim128_2048", "dim64_512", "dim128_512", "dim64_128", "dim128_128"]
+STORAGES = ["float", "half", "bfloat16", "int8"]
 CACHES = ["8on8_512", "8on8_4096", "8on8_32768", "32on8_512", "32on8_4096", "32on8_32768"]
 
 
@@ -64,7 +65,7 @@ def decode_bars(runs):
     rows = []
     for cache in CACHES:
         bars = {}
-        for storage in ("float", "half", "bfloat16"):
+        for storage in STORAGES:
             entry = best(runs, f"decode/{cache}/{storage}", "of_bandwidth")
             if entry is not None:
                 bars[storage] = 100 * entry["of_bandwidth"]
@@ -123,10 +124,10 @@ def main():
            loc="lower left", bbox_to_anchor=(-0.01, 1.11), ncol=3, borderpad=0, columnspacing=1.4)
     if decode:
         below = figure.add_subplot(grid[1, :])
-        draw(below, decode, ["float", "half", "bfloat16"],
-             "Decode, one token, dim 128: % of the rate at which the same keys and values are read")
-        legend(below, {"float": "float", "half": "half", "bfloat16": "bfloat16"},
-               loc="lower right", bbox_to_anchor=(1.0, 0.98), ncol=3, borderpad=0, columnspacing=1.4)
+        draw(below, decode, STORAGES,
+             "Decode, one token, dim 128: % of the rate at which the same bytes are read")
+        legend(below, dict(zip(STORAGES, STORAGES)), loc="lower right", bbox_to_anchor=(1.0, 0.98), ncol=len(STORAGES),
+               borderpad=0, columnspacing=1.4)
         below.set_ylim(0, max(104, 6 + max(value for _, bars in decode for value in bars.values())))
     how = "medians" if len(runs) == 1 else f"best of {len(runs)} runs' medians"
     figure.text(0.995, 0.005, f"float arithmetic, one thread, {how}; limits and floors measured between the calls",
