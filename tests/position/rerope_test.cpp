@@ -4,11 +4,15 @@
 #include <heed/attention/scores.hpp>
 #include <heed/attention/state.hpp>
 #include <heed/core/thread_pool.hpp>
+#include <heed/kernel/tile.hpp>
 #include <heed/position/rerope.hpp>
 #include <heed/reference/attention.hpp>
 
 #include "support/compare.hpp"
 #include "support/random.hpp"
+
+#include <cfenv>
+#include <numbers>
 
 // ReRoPE, Leaky ReRoPE and Self-Extend through attention, in both drivers.
 
@@ -59,7 +63,92 @@ void check_everywhere(Code const& code) {
   }
 }
 
+/// Queries (a, 0) and keys (0, a) whose product overflows at every angle but the multiples of π, where it is some
+/// 1e-16 of that: which products a call computes shows in the floating-point exception flags.
+template <class T>
+struct overflowing {
+  static constexpr T huge = std::is_same_v<T, double> ? T(1e160) : T(1e20);
+  static constexpr double half_turn = std::numbers::pi;
+  tensor<T, 2> q, k, v;
+
+  overflowing(index q_len, index kv_len) : q({q_len, 2}), k({kv_len, 2}), v({kv_len, 3}) {
+    generator random(52);
+    fill(v.view(), [&] { return random.normal(); });
+    for (index i = 0; i < q_len; ++i)
+      q(i, 0) = huge;
+    poison(0, kv_len);
+  }
+
+  /// Keys [first, end) can overflow, the others are small.
+  void poison(index first, index end) {
+    for (index j = 0; j < k.extent(0); ++j)
+      k(j, 1) = j >= first && j < end ? huge * static_cast<T>(1 + j % 3) : T(1e-3);
+  }
+
+  static rotary turn(double angle) { return {frequencies(std::vector<double>{angle}), layout::interleaved}; }
+
+  template <class... Ms>
+  HEED_NOINLINE bool overflows(tensor<T, 2>& out, Ms const&... ms) const {
+    std::feclearexcept(FE_ALL_EXCEPT);
+    attention(q, k, v, out, scale{1}, ms...);
+    return std::fetestexcept(FE_OVERFLOW) != 0;
+  }
+};
+
+/// The three rectified codes, with slopes and groups that leave far keys as they are.
+template <class Check>
+void for_each_code(rotary const& turn, double window, Check const& check) {
+  check("rerope", rerope{turn, window});
+  check("leaky_rerope", leaky_rerope{turn, window, 1e300});
+  check("self_extend", self_extend{turn, window, 1000000});
+}
+
 }  // namespace
+
+TEMPLATE_TEST_CASE("Only tiles that straddle the band compute two products", "[contract][resources]", double, float) {
+  // A turn by π/w a position: near products overflow, far ones, turned by π, do not. A turn by π a position and a window
+  // between two positions: near products do not overflow, far ones do.
+  using T = TestType;
+  using pairs = overflowing<T>;
+  for (index q_len : {index{1}, index{3}, index{2 * block_lanes<T> + 5}}) {
+    index const kv_len = 3 * key_block, w = key_block / 2;
+    pairs in(q_len, kv_len);
+    tensor<T, 2> out({q_len, 3}), expected({q_len, 3});
+    for_each_code(pairs::turn(pairs::half_turn / static_cast<double>(w)), static_cast<double>(w),
+                  [&](char const* name, auto const& code) {
+                    INFO(name << ", q_len " << q_len);
+                    in.poison(0, kv_len);
+                    CHECK(in.overflows(out, code, offset{w}));
+                    CHECK_FALSE(in.overflows(out, code, offset{kv_len - 1 + w}));  // all keys are far
+                    auto turned = in;
+                    code.rotation.apply(turned.q,
+                                        std::vector<double>(static_cast<std::size_t>(q_len), static_cast<double>(w)));
+                    CHECK_FALSE(turned.overflows(expected));
+                    CHECK(difference_of(out, expected, 1).absolute < 1e-5);
+                    in.poison(2 * key_block, kv_len);  // of which all are far ahead
+                    CHECK_FALSE(in.overflows(out, code, offset{0}));
+                    in.poison(0, key_block);  // of which all are far, while others are near and straddle
+                    CHECK_FALSE(in.overflows(out, code, causal{}, offset{key_block + w}));
+                    CHECK(in.overflows(out, code, causal{}, offset{key_block - w}));
+                  });
+    for_each_code(pairs::turn(pairs::half_turn), 0.5 + static_cast<double>(kv_len + q_len),
+                  [&](char const* name, auto const& code) {
+                    INFO(name << ", q_len " << q_len);
+                    in.poison(0, kv_len);
+                    CHECK_FALSE(in.overflows(out, code));  // all keys are near
+                    CHECK_FALSE(in.overflows(out, code, causal{}));
+                  });
+    for_each_code(pairs::turn(pairs::half_turn), 0.5 + static_cast<double>(key_block + q_len),
+                  [&](char const* name, auto const& code) {
+                    INFO(name << ", q_len " << q_len);
+                    in.poison(0, kv_len);
+                    CHECK(in.overflows(out, code, causal{}, offset{2 * key_block}));
+                    in.poison(2 * key_block, kv_len);  // of which all are near, while others are far and straddle
+                    CHECK_FALSE(in.overflows(out, code, causal{}, offset{2 * key_block}));
+                    CHECK_FALSE(in.overflows(out, code, offset{2 * key_block}));
+                  });
+  }
+}
 
 TEST_CASE("Rectified codes agree with the reference in both drivers", "[reference][contract]") {
   rotary const turn = standard(16);
