@@ -1,5 +1,7 @@
 #include "support/catch.hpp"
 
+#include <heed/position/rotary.hpp>
+
 #include "attention/call.hpp"
 #include "support/compare.hpp"
 
@@ -166,6 +168,28 @@ TEST_CASE("Segments see only equal ids that are not negative", "[contract]") {
   CHECK(in.out(0, 0, 0, 0) == 1);
   CHECK(in.out(0, 0, 1, 0) == Approx(3));
   CHECK(in.out(0, 0, 2, 0) == 0);
+}
+
+TEST_CASE("Positions do not restart at a segment", "[contract][identities]") {
+  rotary const rope{frequencies::standard(16), layout::half};
+  for (index q_len : {70, 3}) {
+    example<float> in({1, 2, 1, q_len, 131, 16, 8}, 6);
+    tensor<std::int32_t, 2> q_ids({1, q_len}), k_ids({1, 131});
+    tensor<bool, 2> same({q_len, 131});
+    for (index j = 0; j < 131; ++j)
+      k_ids(0, j) = static_cast<std::int32_t>(j / 50);
+    for (index i = 0; i < q_len; ++i) {
+      q_ids(0, i) = static_cast<std::int32_t>((131 - q_len + i) / 50);
+      for (index j = 0; j < 131; ++j)
+        same(i, j) = q_ids(0, i) == k_ids(0, j);
+    }
+    request const others(causal{}, rope, log_n_beyond{20}, alibi::standard(2));
+    auto masked = others, cut = others;
+    attend(in.views(), masked.add(mask{same}));
+    auto const expected = in.out;
+    attend(in.views(), cut.add(segments{q_ids, k_ids}));
+    CHECK(same_bits(in.out, expected));
+  }
 }
 
 }  // namespace heed::test

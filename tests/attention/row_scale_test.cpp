@@ -66,6 +66,10 @@ TEST_CASE("A row scale at its base changes no bit", "[identities][contract]") {
     CHECK(same_bits(in.attend(mask{shown}, log_n{100}), of_mask));
     CHECK(same_bits(in.attend(bias{hidden}, log_n{131}), of_bias));
     CHECK(!same_bits(in.attend(bias{hidden}, log_n{100}), of_bias));
+    // Nor does a sink logit count.
+    std::vector<double> const sinks{0.5, -1};
+    auto const of_sinks = in.attend(sink_logits{sinks});
+    CHECK(same_bits(in.attend(sink_logits{sinks}, log_n{131}), of_sinks));
   }
 }
 
@@ -81,6 +85,24 @@ TEST_CASE("Row scales do not multiply biases, and one visible key has weight 1",
     in.attend(causal{}, offset{0}, log_n{512});
     for (index c = 0; c < 3; ++c)
       CHECK(in.out(0, 0, 0, c) == in.v(0, 0, 0, c));
+  }
+}
+
+TEST_CASE("With one visible key log-n is 0: the score is 0, the weight 1", "[contract][edges]") {
+  std::vector<double> const ones{1};
+  for (index q_len : {40, 2}) {
+    example<double> in({1, 1, 1, q_len, 40, 4, 3}, 15);
+    tensor<double, 3> l({1, 1, q_len});
+    auto const check = [&](auto const& row_scale) {
+      in.attend(causal{}, offset{0}, row_scale, lse{l});
+      CHECK(l(0, 0, 0) == 0);
+      CHECK(l(0, 0, 1) != 0);
+      for (index c = 0; c < 3; ++c)
+        CHECK(in.out(0, 0, 0, c) == in.v(0, 0, 0, c));
+    };
+    check(log_n{512});
+    check(log_n_clamped{512, 1});
+    check(scalable{ones});
   }
 }
 

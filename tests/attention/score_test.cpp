@@ -128,7 +128,7 @@ TEST_CASE("A functor may use everything it is promised", "[contract]") {
       S const a = heed::min(heed::max(s, S(-2.0f)), S(2.0f));
       S const b = heed::exp(-heed::abs(a)) + heed::log(S(1.0f) + a * a) + heed::tanh(a * 0.5f);
       S const c = at.query() - at.key() - at.distance() + static_cast<float>(at.batch() + at.head());
-      return heed::select(a > S(0.0f), b, a / S(2.0f)) + c - 0.5f;
+      return heed::select(a > S(0.0f), b, a / S(2.0f)) + c * s * 0.125f - 0.5f;
     }});
   }
 }
@@ -160,6 +160,8 @@ TEST_CASE("Minus infinity from a functor weighs nothing but hides nothing", "[ed
     example<float> in({1, 1, 1, q_len, 100, 8, 8}, 36);
     attention(in.q, in.k, in.v, in.out, without_30);
     auto const finite = in.out;
+    attention(in.q, in.k, in.v, in.out, without_30, log_n{100});  // nor does it lower n_i
+    CHECK(same_bits(in.out, finite));
     in.v(0, 0, 30, 5) = 1e30f;
     attention(in.q, in.k, in.v, in.out, without_30);
     CHECK(same_bits(in.out, finite));

@@ -10,6 +10,25 @@
 namespace heed::test {
 namespace {
 
+/// What the adapters ask of an mdspan, for compilers that have none.
+struct span_alike {
+  using element_type = float;
+  float* memory;
+  static constexpr std::size_t rank() { return 3; }
+  constexpr short extent(std::size_t r) const { return static_cast<short>(4 - r); }
+  constexpr unsigned stride(std::size_t r) const { return r == 0 ? 1 : r == 1 ? 50 : 7; }
+  float* data_handle() const { return memory; }
+};
+
+TEST_CASE("What an mdspan says of itself is what its view says", "[contract]") {
+  float memory[120] = {};
+  auto const v = detail::view_of_mdspan(span_alike{memory});
+  static_assert(std::is_same_v<decltype(v), view<float, 3> const>);
+  CHECK(v.extents() == index_array<3>{4, 3, 2});
+  CHECK(v.strides() == index_array<3>{1, 50, 7});
+  CHECK(&v(3, 2, 1) == memory + 110);
+}
+
 #if defined(HEED_HAS_STD_MDSPAN)
 
 template <class T>

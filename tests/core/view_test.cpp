@@ -141,6 +141,11 @@ TEST_CASE("split_heads cuts the channels of a row into heads", "[contract]") {
       for (index i = 0; i < 3; ++i)
         for (index c = 0; c < 5; ++c)
           CHECK(&v(b, h, i, c) == &x(b, i, h * 5 + c));
+  view<float, 3> const sparse(memory.data(), {2, 3, 8}, {60, 20, 2});  // every second channel of the first 16
+  auto const spread = split_heads(sparse, 4);
+  CHECK(spread.extents() == index_array<4>{2, 4, 3, 2});
+  CHECK(spread.strides() == index_array<4>{60, 4, 20, 2});
+  CHECK(&spread(1, 3, 2, 1) == &sparse(1, 2, 7));
   view<float const, 2> const one(memory.data(), {3, 20}, {1, 3});  // column-major
   auto const heads = split_heads(one, 2);
   CHECK(heads.extents() == index_array<3>{2, 3, 10});
