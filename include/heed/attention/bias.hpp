@@ -72,7 +72,7 @@ struct alibi {
 
     template <class S, class Site>
     HEED_ALWAYS_INLINE S apply(S s, Site const& at) const {
-      return s - S(impl::as_scalar<S>(slope)) * heed::abs(at.distance());
+      return heed::fma(S(impl::as_scalar<S>(-slope)), heed::abs(at.distance()), s);
     }
   };
   of_head for_head(index h) const { return {(*this)[h]}; }

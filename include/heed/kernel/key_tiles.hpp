@@ -77,16 +77,19 @@ class key_tiles {
 
   /// Whether all values of the block are finite; looked at once.
   bool values_finite() {
-    if (finite_ < 0) {
-      stored_rows_at const v = stored_values();
-      if (v.scales != nullptr)  // codes are finite
-        finite_ = all_finite(v.scales, v.scale_stride, block_.end - block_.begin) ? 1 : 0;
-      else
-        with_stored<T>(v.data, v.kind, [&](auto const* p) {
-          finite_ = all_finite(p, v.ld, block_.end - block_.begin, call_->dim_v) ? 1 : 0;
-        });
-    }
+    if (finite_ < 0)
+      finite_ = values_finite(0, block_.end - block_.begin) ? 1 : 0;
     return finite_ == 1;
+  }
+
+  /// The same for keys [begin, end) of the block.
+  bool values_finite(index begin, index end) {
+    stored_rows_at const v = stored_values().from(begin);
+    if (v.scales != nullptr)  // codes are finite
+      return all_finite(v.scales, v.scale_stride, end - begin);
+    bool finite = true;
+    with_stored<T>(v.data, v.kind, [&](auto const* p) { finite = all_finite(p, v.ld, end - begin, call_->dim_v); });
+    return finite;
   }
 
   /// Whether rows are read where they lie.

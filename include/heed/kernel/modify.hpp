@@ -10,153 +10,245 @@
 namespace heed {
 HEED_ISA_BEGIN
 
-/// What the sweep knows of its lanes, relative to the key block: bounds clamped into it, so that they are exact in
-/// floating point whatever the positions are.
-template <real T>
-struct lane_facts {
-  T* lo;  // keys of the block with lo ≤ t < hi or t < prefix are visible
-  T* hi;
-  T* prefix;
-  T* position;  // of the lane, relative to `base`
-  index* row;
-  index* head;
-  index base = 0;
-};
-
-/// Keys [begin, end) of a key block × a run of lane vectors: what one call of a product or sweep works on.
+/// Keys [begin, end) of a key block × a run of lane vectors: what one call of a product works on.
 struct segment {
   index begin, end;
   int first, count;
+  unsigned mixed = 0;  // bit v: positions hide some of its pairs from lane vector v
+
+  bool is_mixed(int vector) const { return (mixed >> vector & 1U) != 0; }
+
+  /// Its lanes, one bit each.
+  std::uint64_t lane_bits(int lanes_of_vector) const {
+    return ~std::uint64_t{0} >> (64 - count * lanes_of_vector) << (first * lanes_of_vector);
+  }
+};
+
+/// Where the positions of a block of rows lie against a key block: numbers for its first row, counted from the first key.
+/// A lane that is `step` rows behind adds that, and sees keys lo ≤ t < hi, and t < prefix where `most_prefix` allows.
+/// Clamped far outside of the block, so that all of it is exact in floating point.
+template <real T>
+struct lane_bounds {
+  T position, lo, hi, prefix, most_prefix;
+
+  lane_bounds(band const& b, index first_row, index block_begin) {
+    index const at = b.position(first_row) - block_begin;
+    position = static_cast<T>(at);
+    lo = clamped(at - std::min(b.left, endless));
+    hi = clamped(at + std::min(b.right, endless) + 1);
+    prefix = b.causal ? clamped(at + 1) : far;
+    most_prefix = clamped(std::min(b.prefix_keys, b.kv_len) - block_begin);
+  }
+
+ private:
+  static constexpr T far = T(1 << 20);
+  static constexpr index endless = index{1} << 61;
+
+  static T clamped(index key) { return static_cast<T>(std::clamp<index>(key, -(1 << 20), 1 << 20)); }
 };
 
 template <real T>
 struct modify_arguments {
   problem<T> const* call;
-  lane_facts<T> lanes_of;
+  lane_bounds<T> bounds;
+  T const* step;      // [lane] rows behind the block's first
+  index const* row;   // [lane]
+  index const* head;  // [lane]
   index batch;
   index offset;         // position of row 0
   index block_begin;    // first key of the block
   T* s;                 // scores of the block, [key][lane]
   T* maximum;           // [lane]
-  std::uint64_t* seen;  // [key], one bit a lane
-  T* strip;             // [lanes][block_lanes]: planes, key by lane
+  std::uint64_t* seen;  // [key], one bit a lane; null where nobody asks
+  T* strip;             // [lanes][lanes]: planes, key by lane
   T* square;            // [lanes][lanes] + [lanes]
 };
 
 namespace impl {
 
-/// The planes' numbers for one lane and a whole vector of keys, where one call loads them: a single plane in arithmetic
-/// numbers or a mask, keys side by side.
+/// 0, 1, 2, …: the keys of a block. Loading one to all lanes costs less than converting it.
 template <real T>
-HEED_ALWAYS_INLINE inline bool loads_at_once(problem<T> const& p, index n) {
-  plane const& only = p.extra.items[0];
-  if (p.extra.count != 1 || n != lanes<T> || only.values.strides[3] != 1)
-    return false;
-  return (only.from == plane::source::bias && only.values.kind == kind_of<T>()) || only.from == plane::source::mask;
-}
+inline constexpr auto key_numbers = [] {
+  std::array<T, static_cast<std::size_t>(most_keys)> n{};
+  for (std::size_t i = 0; i < n.size(); ++i)
+    n[i] = static_cast<T>(i);
+  return n;
+}();
 
-/// strip[t][lane] = the planes' numbers for keys first_key + t of one lane vector.
+/// The planes' numbers for the rows of one lane vector, brought into lanes strip by strip.
 template <real T>
-HEED_NOINLINE void fill_strip(modify_arguments<T> const& a, int vector, index first_key, index n) {
-  constexpr index w = lanes<T>, width = block_lanes<T>;
-  batch<T> square[static_cast<std::size_t>(w)];
-  index const* const row = a.lanes_of.row + vector * w;
-  index const* const head = a.lanes_of.head + vector * w;
-  if (loads_at_once(*a.call, n)) {
+class plane_rows {
+ public:
+  plane_rows(modify_arguments<T> const& a, int vector) : a_(a), first_(vector * lanes<T>) {
     plane const& only = a.call->extra.items[0];
-    bool const mask = only.from == plane::source::mask;
-    for (index i = 0; i < w; ++i) {
-      std::byte const* const p = only.values.at(a.batch, head[i], row[i], first_key);
-      square[i] = mask ? load_hidden<T>(p) : load(reinterpret_cast<T const*>(p));
-    }
-  } else {
-    T* const spare = a.square + w * w;
-    for (index i = 0; i < w; ++i)
-      fill_planes(a.call->extra, a.batch, head[i], row[i], a.offset + row[i], first_key, n, a.square + i * w, spare);
-    for (index i = 0; i < w; ++i)
-      square[i] = load(a.square + i * w);
+    bool const values = only.from == plane::source::bias && only.values.kind == kind_of<T>();
+    mask_ = only.from == plane::source::mask;
+    at_once_ = a.call->extra.count == 1 && only.values.strides[3] == 1 && (values || mask_);
+    if (at_once_)
+      for (index i = 0; i < lanes<T>; ++i)
+        rows_[i] = only.values.at(a.batch, a.head[first_ + i], a.row[first_ + i], a.block_begin);
   }
-  transpose<T>(square);
-  for (index t = 0; t < n; ++t)
-    store(a.strip + t * width + vector * w, square[t]);
-}
 
-/// One vector of scores through all stages: the heart of the sweep.
-template <bool Band, bool Planes, real T, class Maps>
-HEED_ALWAYS_INLINE inline batch<T> modified(Maps const& maps, batch<T> s, site<batch<T>> const& at, batch<T> plane_of,
-                                            batch<T> key, batch<T> lo, batch<T> hi, batch<T> prefix,
-                                            std::uint64_t& bits) {
-  batch<T> const hidden(-std::numeric_limits<T>::infinity());
+  /// strip[t][lane] = the numbers for n ≤ lanes keys from `first_key` of the block on; returns whether any is −inf.
+  HEED_NOINLINE bool fill(index first_key, index n) const {
+    constexpr index w = lanes<T>;
+    batch<T> square[static_cast<std::size_t>(w)];
+    if (!at_once_ || n != w) {
+      fill_square(first_key, n);
+      unroll<w>([&](auto i) HEED_LAMBDA_INLINE { square[i] = load(a_.square + i * w); });
+    } else if (mask_) {
+      unroll<w>([&](auto i) HEED_LAMBDA_INLINE { square[i] = load_hidden<T>(rows_[i] + first_key); });
+    } else {
+      unroll<w>([&](auto i) HEED_LAMBDA_INLINE { square[i] = load(reinterpret_cast<T const*>(rows_[i]) + first_key); });
+    }
+    transpose<T>(square);
+    T* const strip = a_.strip;
+    batch<T> least(T(0));
+    unroll<w>([&](auto t) HEED_LAMBDA_INLINE {
+      least = heed::min(square[t], least);
+      store(strip + t * w, square[t]);
+    });
+    return heed::any<T>(least == batch<T>(-std::numeric_limits<T>::infinity()));
+  }
+
+ private:
+  void fill_square(index first_key, index n) const {
+    constexpr index w = lanes<T>;
+    std::fill_n(a_.square, w * w, T(0));
+    for (index i = 0; i < w; ++i)
+      fill_planes(a_.call->extra, a_.batch, a_.head[first_ + i], a_.row[first_ + i], a_.offset + a_.row[first_ + i],
+                  a_.block_begin + first_key, n, a_.square + i * w, a_.square + w * w);
+  }
+
+  modify_arguments<T> const& a_;
+  index first_;
+  bool mask_, at_once_;
+  std::byte const* rows_[static_cast<std::size_t>(lanes<T>)];
+};
+
+/// The same where a call may have none.
+template <bool Planes, real T>
+struct planes_of : plane_rows<T> {
+  using plane_rows<T>::plane_rows;
+};
+template <real T>
+struct planes_of<false, T> {
+  planes_of(modify_arguments<T> const&, int) {}
+  static constexpr bool fill(index, index) { return false; }
+};
+
+/// One vector of scores through all stages that change it.
+template <bool Planes, real T, class Maps>
+HEED_ALWAYS_INLINE inline batch<T> changed(Maps const& maps, batch<T> s, site<batch<T>> const& at, batch<T> plane_of) {
   s = maps.template apply<score_stage::softcap>(s, at);
   if constexpr (Planes)
     s = s + plane_of;
   s = maps.template apply<score_stage::bias>(s, at);
-  s = maps.template apply<score_stage::function>(s, at);
+  return maps.template apply<score_stage::function>(s, at);
+}
+
+/// Which of a vector's pairs are seen: what the band, planes and maps say.
+template <bool Band, bool Planes, real T, class Maps>
+HEED_ALWAYS_INLINE inline batch_mask<T> seen_pairs(Maps const& maps, site<batch<T>> const& at, batch<T> plane_of,
+                                                   batch<T> key, batch<T> lo, batch<T> hi, batch<T> prefix) {
+  batch_mask<T> seen = key == key;
+  if constexpr (Band)
+    seen = ((key >= lo) & (key < hi)) | (key < prefix);
+  if constexpr (Planes)
+    seen = seen & not_equal<T>(plane_of, batch<T>(-std::numeric_limits<T>::infinity()));
+  return maps.visible(seen, at);
+}
+
+/// Both, for a driver whose vectors are few.
+template <bool Band, bool Planes, real T, class Maps>
+HEED_ALWAYS_INLINE inline batch<T> modified(Maps const& maps, batch<T> s, site<batch<T>> const& at, batch<T> plane_of,
+                                            batch<T> key, batch<T> lo, batch<T> hi, batch<T> prefix,
+                                            std::uint64_t& bits) {
+  s = changed<Planes>(maps, s, at, plane_of);
   if constexpr (Band || Planes || Maps::hide_keys) {
-    batch_mask<T> seen = key == key;
-    if constexpr (Band)
-      seen = ((key >= lo) & (key < hi)) | (key < prefix);
-    if constexpr (Planes)
-      seen = seen & not_equal<T>(plane_of, hidden);
-    seen = maps.visible(seen, at);
-    s = heed::select(seen, s, hidden);
+    batch_mask<T> const seen = seen_pairs<Band, Planes>(maps, at, plane_of, key, lo, hi, prefix);
+    s = heed::select(seen, s, batch<T>(-std::numeric_limits<T>::infinity()));
     bits = mask_bits<T>(seen);
   }
   return s;
 }
 
+/// The sweep over a run of keys and one lane vector; returns whether planes hide any pair. Two maxima take turns: with
+/// one, each key would wait for the last.
 template <bool Band, bool Planes, real T, class Maps>
-HEED_NOINLINE void modify_segment(modify_arguments<T> const& a, Maps const& maps, segment const& part) {
+HEED_ALWAYS_INLINE inline bool sweep(modify_arguments<T> const& a, Maps const& maps, segment const& part, int vector) {
   constexpr index w = lanes<T>, width = block_lanes<T>;
-  lane_facts<T> const& facts = a.lanes_of;
-  for (index j = part.begin; j < part.end; ++j)
-    a.seen[j] = 0;
+  constexpr std::uint64_t every_lane = ~std::uint64_t{0} >> (64 - w);
+  index const lane = vector * w, head = a.head[lane], block_begin = a.block_begin;
+  batch<T> const step = load(a.step + lane), position = step + batch<T>(a.bounds.position);
+  batch<T> const query = position + batch<T>(static_cast<T>(block_begin));
+  batch<T> const lo = step + batch<T>(a.bounds.lo), hi = step + batch<T>(a.bounds.hi);
+  batch<T> const prefix = heed::min(step + batch<T>(a.bounds.prefix), batch<T>(a.bounds.most_prefix));
+  batch<T> const hidden(-std::numeric_limits<T>::infinity());
+  T* const s = a.s + lane;
+  T const* const strip = a.strip;
+  std::uint64_t* const seen = a.seen;
+  planes_of<Planes, T> const planes(a, vector);
+  bool any_hidden = false;
+  batch<T> top = load(a.maximum + lane), other = top;
   for (index begin = part.begin; begin < part.end; begin += w) {
     index const end = std::min(part.end, begin + w);
-    for (int v = part.first; v < part.first + part.count; ++v) {
-      index const lane = v * w;
-      if constexpr (Planes)
-        fill_strip(a, v, a.block_begin + begin, end - begin);
-      batch<T> const lo = load(facts.lo + lane), hi = load(facts.hi + lane), prefix = load(facts.prefix + lane);
-      batch<T> const position = load(facts.position + lane);
-      batch<T> top = load(a.maximum + lane);
-      maps.with_head(facts.head[lane], [&](auto const& here) HEED_LAMBDA_INLINE {
-        for (index j = begin; j < end; ++j) {
-          auto const from_base = static_cast<T>(a.block_begin + j - facts.base);
-          site<batch<T>> const at(position + batch<T>(static_cast<T>(facts.base)),
-                                  batch<T>(static_cast<T>(a.block_begin + j)), position - batch<T>(from_base), a.batch,
-                                  facts.head[lane]);
-          T* const place = a.s + j * width + lane;
-          std::uint64_t bits = 0;
-          batch<T> const plane_of = Planes ? load(a.strip + (j - begin) * width + lane) : lo;
-          batch<T> const s = modified<Band, Planes>(here, load(place), at, plane_of, batch<T>(static_cast<T>(j)), lo,
-                                                    hi, prefix, bits);
-          if constexpr (Band || Planes || Maps::hide_keys)
-            a.seen[j] |= bits << lane;
-          top = heed::max(s, top);
-          store(place, s);
-        }
-      });
-      store(a.maximum + lane, top);
+    bool const plane_hides = planes.fill(begin, end - begin), hides = plane_hides || Band || Maps::hide_keys;
+    any_hidden = any_hidden || plane_hides;
+    for (index j = begin; j < end; ++j) {
+      batch<T> const key(key_numbers<T>[static_cast<std::size_t>(j)]);
+      batch<T> const plane_of = Planes ? load(strip + (j - begin) * w) : hidden;
+      site<batch<T>> const at(query, batch<T>(static_cast<T>(block_begin + j)), position - key, a.batch, head);
+      batch<T> score = changed<Planes>(maps, load(s + j * width), at, plane_of);
+      if (hides) {
+        batch_mask<T> const visible = seen_pairs<Band, Planes>(maps, at, plane_of, key, lo, hi, prefix);
+        score = heed::select(visible, score, hidden);
+        if (seen)
+          seen[j] &= ~((mask_bits<T>(visible) ^ every_lane) << lane);
+      }
+      store(s + j * width, score);
+      top = heed::max(score, std::exchange(other, top));
     }
   }
+  store(a.maximum + lane, heed::max(top, other));
+  return any_hidden;
+}
+
+template <bool Band, bool Planes, real T, class Maps>
+HEED_NOINLINE bool modify_vector(modify_arguments<T> const& a, Maps const& maps, segment const& part, int vector) {
+  bool hides = false;
+  maps.with_head(a.head[0],
+                 [&](auto const& here) HEED_LAMBDA_INLINE { hides = sweep<Band, Planes>(a, here, part, vector); });
+  return hides;
 }
 
 }  // namespace impl
 
-/// Sends a segment of scores through softcap, planes, maps and masks, and takes the maxima of what comes out.
-/// `mixed`: whether positions hide some of its pairs.
+/// Sends the parts of a tile through softcap, planes, maps and masks, and takes the maxima of what comes out.
+/// Returns whether planes hide any pair.
+/// @param all whether lane vectors that see all keys of a part are to be swept as well
 template <real T, class Maps>
-void modify(modify_arguments<T> const& a, Maps const& maps, segment const& part, bool mixed) {
+bool modify(modify_arguments<T> const& a, Maps const& maps, segment const* parts, int count, bool all) {
   bool const planes = a.call->additive();
-  if (mixed && planes)
-    impl::modify_segment<true, true>(a, maps, part);
-  else if (mixed)
-    impl::modify_segment<true, false>(a, maps, part);
-  else if (planes)
-    impl::modify_segment<false, true>(a, maps, part);
-  else
-    impl::modify_segment<false, false>(a, maps, part);
+  bool hides = false;
+  maps.with_head(a.head[0], [&](auto const& here) {
+    for (segment const* part = parts; part != parts + count; ++part) {
+      if (a.seen)
+        std::fill(a.seen + part->begin, a.seen + part->end, part->lane_bits(lanes<T>));
+      for (int v = part->first; v < part->first + part->count; ++v) {
+        bool const mixed = part->is_mixed(v);
+        if (mixed && planes)
+          hides |= impl::modify_vector<true, true>(a, here, *part, v);
+        else if (mixed)
+          impl::modify_vector<true, false>(a, here, *part, v);
+        else if (planes)
+          hides |= impl::modify_vector<false, true>(a, here, *part, v);
+        else if (all)
+          impl::modify_vector<false, false>(a, here, *part, v);
+      }
+    }
+  });
+  return hides;
 }
 
 HEED_ISA_END

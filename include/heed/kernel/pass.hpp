@@ -28,7 +28,7 @@ struct pass_shape {
 /// Everything a worker needs for one task, laid out in its scratch.
 template <real T>
 struct pass_scratch {
-  query_block<T> blocks[static_cast<std::size_t>(std::max(most_blocks<T>, most_blocks_on_tiles))];
+  query_block<T> blocks[static_cast<std::size_t>(std::max(2 * most_blocks<T>, most_blocks_on_tiles))];
   query_packer<T> packer;
   row_writer<T> writer;
   key_tiles<T> tiles;
@@ -37,7 +37,6 @@ struct pass_scratch {
   T* far_s = nullptr;    // a second product
   T* maximum = nullptr;  // [lane] of the tile
   T* rescale = nullptr;  // [lane]
-  lane_facts<T> facts{};
   std::uint64_t* seen = nullptr;
   T* strip = nullptr;
   T* square = nullptr;
@@ -46,21 +45,21 @@ struct pass_scratch {
     constexpr index width = block_lanes<T>;
     index const most = std::min(p.keys_at_once(), std::max<index>(p.kv_len, 1));
     for (index i = 0; i < count; ++i) blocks[i] = query_block<T>(memory, p);
-    packer = query_packer<T>(memory, p);
-    writer = row_writer<T>(memory, p);
     tiles = key_tiles<T>(memory, p, most);
     index const rows = p.on_tiles ? round_up(most, impl::tile_pairs) : most;
-    s = memory.take<T>(rows * width);
+    s = memory.take<T>(std::max(rows * width, rows_at_once(p)));  // before and after the scores, rows pass through
+    packer = query_packer<T>(memory, p, s);
+    writer = row_writer<T>(memory, p, s);
     if constexpr (has_tiles<T>)
       if (p.on_tiles) products = tile_products(memory, p, most);
     if (p.position.has_far()) far_s = memory.take<T>(most * width);
     seen = memory.take<std::uint64_t>(most);
     if (p.additive()) {
-      strip = memory.take<T>(lanes<T> * width);
+      strip = memory.take<T>(lanes<T> * lanes<T>);
       square = memory.take<T>(lanes<T> * (lanes<T> + 1));
     }
-    for (T** piece : {&maximum, &rescale, &facts.lo, &facts.hi, &facts.prefix, &facts.position})
-      *piece = memory.take<T>(width);
+    maximum = memory.take<T>(width);
+    rescale = memory.take<T>(width);
   }
 
   static std::size_t bytes(problem<T> const& p, index count) {
@@ -74,6 +73,9 @@ template <real T, class Maps, normalizer_rule Rule, bool Entropy>
 class pass {
  public:
   static constexpr index width = block_lanes<T>;
+  /// Up to this many rows an allocation shows, at 64 channels 4 % of the call: their blocks walk together only as far as
+  /// they fit the stack.
+  static constexpr index short_prompt = 128;
 
   static pass_shape<T> shape(problem<T> const& p) {
     pass_shape<T> s;
@@ -82,8 +84,11 @@ class pass {
     index const needed = (p.q_len * s.heads + width - 1) / width;
     std::size_t const none = pass_scratch<T>::bytes(p, 0), one = pass_scratch<T>::bytes(p, 1) - none;
     auto const fitting = static_cast<index>((scratch_limit - std::min(scratch_limit, none)) / one);
-    index const most = p.on_tiles ? most_blocks_on_tiles : most_blocks<T>;
+    bool const twice = shares(p) && needed >= 8 * most_blocks<T>;
+    index const most = p.on_tiles ? most_blocks_on_tiles : twice ? 2 * most_blocks<T> : most_blocks<T>;
     s.blocks = std::max<index>(1, std::min({fitting, most, needed}));
+    if (p.q_len * s.heads <= short_prompt && !shares(p) && none + one <= HEED_STACK_SCRATCH_BYTES)
+      s.blocks = std::min(s.blocks, static_cast<index>((HEED_STACK_SCRATCH_BYTES - none) / one));
     s.super_blocks = (needed + s.blocks - 1) / s.blocks;
     s.scratch = pass_scratch<T>::bytes(p, s.blocks);
     return s;
@@ -96,6 +101,13 @@ class pass {
     s.super_blocks = (p.q_len + width - 1) / width;
     s.scratch = pass_scratch<T>::bytes(p, 1);
     return s;
+  }
+
+  /// Whether blocks that walk together share what is made of keys or values. Where there are many, twice as many do:
+  /// rotary then costs 5 % instead of 7.
+  static bool shares(problem<T> const& p) {
+    return p.on_tiles || key_tiles<T>::converts_keys(p, false, widening::once) ||
+           !key_tiles<T>::direct(p.v, widening::once);
   }
 
   pass(problem<T> const& p, Maps const& maps, pass_shape<T> const& shape, arena scratch)
@@ -156,52 +168,64 @@ class pass {
   /// One query block against one key block.
   template <bool OnTiles>
   void tile(query_block<T>& block, key_range keys) {
-    bool mixed = false;
-    int const parts = cut(block, keys, mixed);
+    int const parts = cut(block, keys);
     if (parts == 0) return;
-    bool const modifies = mixed || Maps::any || call_.additive();
+    bool const mixed = std::any_of(parts_, parts_ + parts, [](segment const& part) { return part.mixed != 0; });
+    bool const sweeps = Maps::any || call_.additive() || (OnTiles && mixed);
+    bool guarded = OnTiles ? mixed || Maps::hide_keys : must_guard(parts);
     std::fill_n(own_.maximum, width, -std::numeric_limits<T>::infinity());
-    T* const maximum = has_maximum<Rule> && !modifies ? own_.maximum : nullptr;
+    T* const maximum = has_maximum<Rule> && !sweeps ? own_.maximum : nullptr;
     if constexpr (OnTiles)
       own_.products.score(block, parts_, parts, own_.s, maximum);
     else
       for (int i = 0; i < parts; ++i) score(block, parts_[i], maximum);
-    if (modifies)
-      modify_parts(block, parts, mixed);
-    else if (!has_maximum<Rule>)  // all of these keys are seen: any number above −inf says so
+    if (sweeps || mixed) {
+      if (modify_parts(block, parts, sweeps || !has_maximum<Rule>, guarded))
+        guarded = guarded || OnTiles || !own_.tiles.values_finite();
+    } else if (!has_maximum<Rule>)  // all of these keys are seen: any number above −inf says so
       for (int i = 0; i < parts; ++i) std::fill_n(own_.maximum + parts_[i].first * lanes<T>, parts_[i].count * lanes<T>, T(0));
     if constexpr (Rule == normalizer_rule::none)
       for (int i = 0; i < parts; ++i) own_.writer.write_scores(block, own_.s, parts_[i], block_begin_);
     else if constexpr (OnTiles)
-      normalise_on_tiles(block, parts, mixed || Maps::hide_keys || call_.additive());
+      normalise_on_tiles(block, parts, guarded);
     else
-      normalise(block, parts, mixed);
+      normalise(block, parts, guarded);
+  }
+
+  /// Whether positions or maps hide keys whose values are not finite: 0 times those would not be 0.
+  bool must_guard(int parts) {
+    if (Maps::hide_keys) return !own_.tiles.values_finite();
+    return std::any_of(parts_, parts_ + parts, [&](segment const& part) {
+      return part.mixed != 0 && !own_.tiles.values_finite(part.begin, part.end);
+    });
   }
 
   /// From scores to weights to values.
-  void normalise(query_block<T>& block, int parts, bool mixed) {
+  void normalise(query_block<T>& block, int parts, bool guarded) {
     renew_maximum(block);
     for (int i = 0; i < parts; ++i) weigh(block, parts_[i]);
-    bool const guarded = (mixed || Maps::hide_keys || call_.additive()) && !own_.tiles.values_finite();
     for (int i = 0; i < parts; ++i) accumulate(block, parts_[i], guarded);
   }
 
-  void normalise_on_tiles(query_block<T>& block, int parts, bool modified) {
+  void normalise_on_tiles(query_block<T>& block, int parts, bool guarded) {
     renew_maximum(block);
     own_.products.template weigh<Rule, Entropy && Rule == normalizer_rule::softmax>(block, parts_, parts, own_.s);
-    own_.products.accumulate(block, own_.s, own_.rescale, modified ? own_.seen : nullptr);
+    own_.products.accumulate(block, own_.s, own_.rescale, guarded ? own_.seen : nullptr);
   }
 
   /// Cuts a tile where the lane vectors' visible keys begin and end, so that the staircase of a mask costs what it shows:
   /// each part is a run of keys × a run of lane vectors. Keys of parts count from the block's first.
-  int cut(query_block<T> const& block, key_range keys, bool& mixed) {
+  int cut(query_block<T> const& block, key_range keys) {
+    if (all_visible(band_, block.first_row(), block.last_row(), keys)) {
+      parts_[0] = {0, keys.end - keys.begin, 0, block.vectors};
+      return 1;
+    }
     key_range of[register_tile<T>::vectors];
     index edges[most_segments];
     int count = 0;
     for (int v = 0; v < block.vectors; ++v) {
       of[v] = hull(band_, block.first_row(v), block.last_row(v), keys);
       if (of[v].empty()) continue;
-      mixed = mixed || !all_visible(band_, block.first_row(v), block.last_row(v), of[v]);
       edges[count++] = of[v].begin;
       edges[count++] = of[v].end;
     }
@@ -216,13 +240,26 @@ class pass {
           last = v;
         }
       if (last < 0) continue;
-      for (int v = first; v <= last; ++v) mixed = mixed || of[v].begin > edges[e] || of[v].end < edges[e + 1];
-      parts_[parts++] = {edges[e] - keys.begin, edges[e + 1] - keys.begin, first, last - first + 1};
+      segment& part = parts_[parts++];
+      part = {edges[e] - keys.begin, edges[e + 1] - keys.begin, first, last - first + 1};
+      for (int v = first; v <= last; ++v)
+        if (!all_visible(band_, block.first_row(v), block.last_row(v), {edges[e], edges[e + 1]}))
+          part.mixed |= 1U << v;
     }
     return parts;
   }
 
+  /// Scores of a part, and the maxima of those lane vectors that see all of it: hidden scores must not raise them.
   void score(query_block<T>& block, segment const& part, T* maximum) {
+    if (maximum == nullptr || part.mixed == 0) return products_of(block, part, maximum);
+    alignas(64) T before[static_cast<std::size_t>(width)];
+    std::copy_n(maximum, width, before);
+    products_of(block, part, maximum);
+    for (int v = 0; v < block.vectors; ++v)
+      if (part.is_mixed(v)) std::copy_n(before + v * lanes<T>, lanes<T>, maximum + v * lanes<T>);
+  }
+
+  void products_of(query_block<T>& block, segment const& part, T* maximum) {
     if (!call_.position.has_far()) return product(block, part, position_code::near, own_.s, maximum);
     int const vector_end = part.first + part.count - 1;
     index const nearest = band_.position(block.first_row(part.first)) - (block_begin_ + part.end - 1);
@@ -239,9 +276,24 @@ class pass {
 
   void product(query_block<T>& block, segment const& part, position_code::product which, T* s, T* maximum) {
     tile_rows_at<T> const k = own_.tiles.keys(which, block_begin_ + part.begin);
-    index const lane = part.first * lanes<T>;
-    scores<T>(part.count, k.data + part.begin * k.ld, k.ld, part.end - part.begin, block.q[which] + lane, call_.dim,
-              s + part.begin * width + lane, maximum ? maximum + lane : nullptr);
+    index const lane = part.first * lanes<T>, n = part.end - part.begin;
+    index const step = call_.additive() && s == own_.s ? 12 : n;  // a multiple of every tile's height
+    for (index j = 0; j < n; j += step) {
+      if (step < n) ask_for_planes(block, part, j, j + step);
+      index const key = part.begin + j;
+      scores<T>(part.count, k.data + key * k.ld, k.ld, std::min(step, n - j), block.q[which] + lane, call_.dim,
+                s + key * width + lane, maximum ? maximum + lane : nullptr);
+    }
+  }
+
+  /// Prefetches what the planes say of the lanes that correspond to keys [begin, end) of a part: a few rows at a time
+  /// between the tiles of the product, which hides them. The memory's own prefetcher does not follow that many rows, and
+  /// asked for in the sweep they would come no faster than the memory gives them.
+  HEED_ALWAYS_INLINE void ask_for_planes(query_block<T> const& block, segment const& part, index begin, index end) {
+    index const n = part.end - part.begin, lane = part.first * lanes<T>, count = part.count * lanes<T>;
+    for (index i = lane + count * begin / n; i < lane + count * std::min(end, n) / n; ++i)
+      for (plane const& each : call_.extra)
+        each.prefetch(batch_, block.head[i], block.row[i], block_begin_ + part.begin, n);
   }
 
   /// Puts one more product over the scores where its distances are: near from −window + 1 on, far from window on.
@@ -272,22 +324,13 @@ class pass {
     }
   }
 
-  void modify_parts(query_block<T>& block, int parts, bool mixed) {
-    own_.facts.row = block.row;
-    own_.facts.head = block.head;
-    own_.facts.base = band_.position(block.first_row());
-    auto const inside = [&](index key) {
-      return static_cast<T>(std::clamp<index>(key - block_begin_, 0, most_keys));
-    };
-    for (index i = 0; i < width; ++i) {
-      index const row = block.row[i];
-      own_.facts.position[i] = static_cast<T>(band_.position(row) - own_.facts.base);
-      own_.facts.lo[i] = inside(band_.lo(row));
-      own_.facts.hi[i] = inside(band_.hi(row));
-      own_.facts.prefix[i] = inside(band_.prefix(row));
-    }
-    modify_arguments<T> const a{&call_, own_.facts, batch_, band_.offset, block_begin_, own_.s, own_.maximum, own_.seen, own_.strip, own_.square};
-    for (int i = 0; i < parts; ++i) modify(a, maps_, parts_[i], mixed);
+  /// Returns whether a plane hides anything: the others are known to.
+  bool modify_parts(query_block<T> const& block, int parts, bool all, bool guarded) {
+    lane_bounds<T> const bounds(band_, block.first_row(), block_begin_);
+    std::uint64_t* const seen = guarded || call_.additive() ? own_.seen : nullptr;
+    modify_arguments<T> const a{&call_, bounds, block.step, block.row, block.head, batch_, band_.offset, block_begin_,
+                                own_.s, own_.maximum, seen, own_.strip, own_.square};
+    return modify(a, maps_, parts_, parts, all);
   }
 
   /// The running maximum takes in the tile's; sums follow it at once, accumulators when they are loaded next.

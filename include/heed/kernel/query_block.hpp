@@ -27,6 +27,12 @@ index accumulator_channels(problem<T> const& p) {
   return p.on_tiles ? round_up(p.dim_v, impl::tile_size) : p.dim_v;
 }
 
+/// Numbers of the rows of one lane vector, as they come in or go out.
+template <real T>
+index rows_at_once(problem<T> const& p) {
+  return lanes<T> * round_up<index>(std::max(p.dim, p.dim_v), lanes<T>);
+}
+
 /// Up to `block_lanes` queries in lanes, with everything they carry through the pass.
 template <real T>
 struct query_block {
@@ -38,6 +44,7 @@ struct query_block {
   T* u = nullptr;       // [lane] running entropy sum
   T* before[4] = {};    // o, m, l and u of earlier keys, where they are too many for one sum
   bool has_before = false;
+  T* step = nullptr;      // [lane] rows behind the first
   index* row = nullptr;   // [lane]
   index* head = nullptr;  // [lane]
   index* keys = nullptr;  // [lane] n_i, where it is asked for
@@ -60,6 +67,7 @@ struct query_block {
       before[0] = scratch.take<T>(accumulator_channels(p) * width);
       for (int i = 1; i < 4; ++i) before[i] = scratch.take<T>(width);
     }
+    step = scratch.take<T>(width);
     row = scratch.take<index>(width);
     head = scratch.take<index>(width);
     keys = scratch.take<index>(width);
@@ -114,8 +122,8 @@ class query_packer {
  public:
   query_packer() = default;
 
-  query_packer(arena& scratch, problem<T> const& p) : call_(&p) {
-    rows_ = scratch.take<T>(lanes<T> * padded());
+  /// @param rows room for `rows_at_once` numbers, used while packing only
+  query_packer(arena& scratch, problem<T> const& p, T* rows) : call_(&p), rows_(rows) {
     if (p.position.rotates())
       turning_ = scratch.take<std::byte>(static_cast<index>(rotator<T>::scratch_bytes(p.position.turn.pairs)));
   }
@@ -127,15 +135,17 @@ class query_packer {
     to.vectors = static_cast<int>((to.count + lanes<T> - 1) / lanes<T>);
     band const counted = call_->counted(b, batch);
     double const to_unit = call_->natural ? 1.0 : 1.4426950408889634074;
+    place(to, order, first);
     bool const one_factor = call_->said.row_scale == row_scale_rule::none;
-    std::fill_n(to.factor, width, one_factor ? static_cast<T>(call_->row_factor(0, 0, 0) * to_unit) : T(0));
-    for (index i = 0; i < width; ++i) {
-      index const at = first + std::min(i, to.count - 1);
-      index const row = to.row[i] = order.row(at), head = to.head[i] = order.head(at);
-      to.keys[i] = call_->counts_rows && i < to.count ? call_->visible_keys(counted, batch, head, row) : 0;
-      if (!one_factor)
-        to.factor[i] = static_cast<T>(call_->row_factor(head, counted.position(row), to.keys[i]) * to_unit);
-    }
+    std::fill_n(to.keys, width, 0);
+    if (call_->counts_rows)
+      for (index i = 0; i < to.count; ++i) to.keys[i] = call_->visible_keys(counted, batch, to.head[i], to.row[i]);
+    if (one_factor)
+      std::fill_n(to.factor, width, static_cast<T>(call_->row_factor(0, 0, 0) * to_unit));
+    else
+      for (index i = 0; i < width; ++i)
+        to.factor[i] =
+            static_cast<T>(call_->row_factor(to.head[i], counted.position(to.row[i]), to.keys[i]) * to_unit);
     to.has_before = false;
     std::fill_n(to.m, width, -std::numeric_limits<T>::infinity());
     std::fill_n(to.l, width, T(0));
@@ -149,6 +159,20 @@ class query_packer {
 
  private:
   index padded() const { return round_up<index>(call_->dim, lanes<T>); }
+
+  /// Which row and head each lane holds.
+  static void place(query_block<T>& to, lane_order const& order, index first) {
+    constexpr index width = block_lanes<T>;
+    index const last = first + to.count - 1;
+    for (index i = 0; i < width; ++i) to.row[i] = std::min(first + i, last);
+    std::fill_n(to.head, width, order.first_head);
+    if (order.heads > 1)
+      for (index i = 0; i < width; ++i) {
+        to.head[i] = order.head(to.row[i]);
+        to.row[i] = order.row(to.row[i]);
+      }
+    for (index i = 0; i < width; ++i) to.step[i] = static_cast<T>(to.row[i] - to.row[0]);
+  }
 
   void pack_vector(query_block<T>& to, int vector, position_code::product which, bool one_head, band const& b) {
     index const lane = vector * lanes<T>, count = std::min<index>(lanes<T>, to.count - lane);
@@ -187,8 +211,10 @@ class row_writer {
  public:
   row_writer() = default;
 
-  row_writer(arena& scratch, problem<T> const& p) : call_(&p) {
-    rows_ = scratch.take<T>(lanes<T> * padded());
+  row_writer(arena& scratch, problem<T> const& p) : row_writer(scratch, p, scratch.take<T>(rows_at_once(p))) {}
+
+  /// @param rows room for `rows_at_once` numbers, used while writing only
+  row_writer(arena& scratch, problem<T> const& p, T* rows) : call_(&p), rows_(rows) {
     if (p.said.gate) gate_ = scratch.take<T>(padded());
     if (p.said.normalizer == normalizer_rule::none) scores_ = scratch.take<T>(lanes<T> * key_block);
   }

@@ -26,11 +26,14 @@ concept differs_by_head = requires(M const& m) {
   m.for_head(index{});
 };
 
-/// What stands for a map while one head is at work: what its `for_head` gives, else the map itself.
+/// What stands for a map while one head is at work: what its `for_head` gives, else the map itself; a small one as a
+/// copy, so that its numbers stay in registers while scores are stored.
 template <class M>
 decltype(auto) of_head(M const& m, index head) {
   if constexpr (differs_by_head<M>)
     return m.for_head(head);
+  else if constexpr (std::is_trivially_copyable_v<M> && sizeof(M) <= 64)
+    return M(m);
   else
     return (m);
 }
@@ -57,11 +60,10 @@ struct score_maps {
   template <class F>
   HEED_ALWAYS_INLINE void with_head(index head, F&& f) const {
     std::apply(
-        [&](Maps const&... each) {
-          std::tuple<decltype(impl::of_head(each, head))...> const here(impl::of_head(each, head)...);
-          std::apply(
-              [&](auto const&... of_this) { f(score_maps<std::remove_cvref_t<decltype(of_this)>...>{{of_this...}}); },
-              here);
+        [&](Maps const&... each) HEED_LAMBDA_INLINE {
+          [&](auto const&... of_this) HEED_LAMBDA_INLINE {
+            f(score_maps<std::remove_cvref_t<decltype(of_this)>...>{{of_this...}});
+          }(impl::of_head(each, head)...);
         },
         maps);
   }
