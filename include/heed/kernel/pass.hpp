@@ -172,7 +172,7 @@ class pass {
     if (parts == 0) return;
     bool const mixed = std::any_of(parts_, parts_ + parts, [](segment const& part) { return part.mixed != 0; });
     bool const sweeps = Maps::any || call_.additive() || (OnTiles && mixed);
-    bool guarded = OnTiles ? mixed || Maps::hide_keys : must_guard(parts);
+    bool guarded = OnTiles ? mixed || Maps::hide_keys || call_.extra.lower_counts : must_guard(parts);
     std::fill_n(own_.maximum, width, -std::numeric_limits<T>::infinity());
     T* const maximum = has_maximum<Rule> && !sweeps ? own_.maximum : nullptr;
     if constexpr (OnTiles)
@@ -192,9 +192,10 @@ class pass {
       normalise(block, parts, guarded);
   }
 
-  /// Whether positions or maps hide keys whose values are not finite: 0 times those would not be 0.
+  /// Whether positions, maps or masks hide keys whose values are not finite: 0 times those would not be 0. A bias seldom
+  /// hides any, and is asked afterwards.
   bool must_guard(int parts) {
-    if (Maps::hide_keys) return !own_.tiles.values_finite();
+    if (Maps::hide_keys || call_.extra.lower_counts) return !own_.tiles.values_finite();
     return std::any_of(parts_, parts_ + parts, [&](segment const& part) {
       return part.mixed != 0 && !own_.tiles.values_finite(part.begin, part.end);
     });
@@ -327,7 +328,8 @@ class pass {
   /// Returns whether a plane hides anything: the others are known to.
   bool modify_parts(query_block<T> const& block, int parts, bool all, bool guarded) {
     lane_bounds<T> const bounds(band_, block.first_row(), block_begin_);
-    std::uint64_t* const seen = guarded || call_.additive() ? own_.seen : nullptr;
+    bool const biases_alone = call_.additive() && !call_.extra.lower_counts;
+    std::uint64_t* const seen = guarded || biases_alone ? own_.seen : nullptr;
     modify_arguments<T> const a{&call_, bounds, block.step, block.row, block.head, batch_, band_.offset, block_begin_,
                                 own_.s, own_.maximum, seen, own_.strip, own_.square};
     return modify(a, maps_, parts_, parts, all);
