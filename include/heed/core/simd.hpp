@@ -237,24 +237,51 @@ HEED_ALWAYS_INLINE inline bool any(batch_mask<T> const& m) {
   return mask_bits<T>(m) != 0;
 }
 
-/// Sum and maximum over the lanes, halving the vector: a fixed order.
-template <real T>
-HEED_ALWAYS_INLINE inline T reduce_add(batch<T> const& x) {
+namespace impl {
+/// f over the lanes, halving the vector: a fixed order.
+template <real T, class F>
+HEED_ALWAYS_INLINE inline T reduce_lanes(batch<T> const& x, F f) {
+#if defined(__SSE2__)
+  if constexpr (std::same_as<T, float>) {
+#if defined(__AVX512F__)
+    __m128 const even = f(_mm512_castps512_ps128(x.data), _mm512_extractf32x4_ps(x.data, 2));
+    __m128 const four = f(even, f(_mm512_extractf32x4_ps(x.data, 1), _mm512_extractf32x4_ps(x.data, 3)));
+#elif defined(__AVX__)
+    __m128 const four = f(_mm256_castps256_ps128(x.data), _mm256_extractf128_ps(x.data, 1));
+#else
+    __m128 const four = x.data;
+#endif
+    __m128 const two = f(four, _mm_movehl_ps(four, four));
+    return _mm_cvtss_f32(f(two, _mm_shuffle_ps(two, two, 1)));
+  }
+#endif
   alignas(64) T v[static_cast<std::size_t>(lanes<T>)];
   store(v, x);
   for (int half = lanes<T> / 2; half > 0; half /= 2)
     for (int i = 0; i < half; ++i)
-      v[i] += v[i + half];
+      v[i] = f(v[i], v[i + half]);
   return v[0];
+}
+}  // namespace impl
+
+/// Sum and maximum over the lanes.
+template <real T>
+HEED_ALWAYS_INLINE inline T reduce_add(batch<T> const& x) {
+  return impl::reduce_lanes<T>(x, [](auto a, auto b) HEED_LAMBDA_INLINE {
+    if constexpr (real<decltype(a)>)
+      return a + b;
+    else
+      return _mm_add_ps(a, b);
+  });
 }
 template <real T>
 HEED_ALWAYS_INLINE inline T reduce_max(batch<T> const& x) {
-  alignas(64) T v[static_cast<std::size_t>(lanes<T>)];
-  store(v, x);
-  for (int half = lanes<T> / 2; half > 0; half /= 2)
-    for (int i = 0; i < half; ++i)
-      v[i] = heed::max(v[i], v[i + half]);
-  return v[0];
+  return impl::reduce_lanes<T>(x, [](auto a, auto b) HEED_LAMBDA_INLINE {
+    if constexpr (real<decltype(a)>)
+      return heed::max(a, b);
+    else
+      return _mm_max_ps(a, b);
+  });
 }
 
 /// The reverse of `mask_bits`.

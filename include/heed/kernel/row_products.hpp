@@ -3,31 +3,37 @@
 #include <heed/kernel/load.hpp>
 #include <heed/kernel/products.hpp>
 
-/// The two products for a few query rows: lanes run along the channels, and every key or value row that is loaded serves
-/// all query rows at hand. Rows are read in their storage and widened in registers; the kernels are instantiated by
+/// The two products for a few query rows: lanes run along the channels, and every key or value row that is loaded
+/// serves all query rows at hand. Rows are read in their storage and widened in registers; the kernels are instantiated by
 /// arithmetic and storage type alone, once a program, whatever the modifiers.
 
 namespace heed {
 HEED_ISA_BEGIN
 
 /// How many numbers `row_scores` may write from the last key on.
-inline constexpr index score_room = 8;
+inline constexpr index score_room = 4;
 
 namespace impl {
 
-/// How many keys a tile takes beside R rows: 8 to 16 accumulators, to cover two FMA pipes of latency 4.
-template <int R>
-inline constexpr int keys_beside = R >= 4 ? 4 : 8;
-static_assert(keys_beside<1> <= score_room);
+/// Keys of a tile of dot products, whose sums leave the registers together. Beside four rows that are 16 accumulators;
+/// beside one, tiles are so short that the core works on several at a time, and 8 keys gain nothing.
+inline constexpr int keys_beside = score_room;
 
-/// How far ahead rows are fetched, and how many keys are weighed before the next columns are: long caches are bound by
-/// memory, and the core alone looks some 1.5 KiB ahead once four query rows share a load. What is fetched must go in the
-/// order of addresses, evenly, and within reach of the memory's own prefetcher (4 KiB pages): at 2 KiB four query rows
-/// gain 15–30 % over none, at 4 KiB or in bursts half of that (`heed_bench_attention --benchmark_filter=decode/32on8`).
-inline constexpr index fetched_bytes = 2048;
-inline constexpr index value_keys = 16;
+/// How many of them are read at once, column by column. Memory gives most when rows are read one after the other: the
+/// dot products of halves reach 1.0 of the plain read with two, 0.8 with four. Bytes are bound by what is done with
+/// them, and four load the rows of q less often: a tenth faster than two.
+template <class Stored>
+inline constexpr int keys_at_once = sizeof(Stored) == 1 ? keys_beside : 2;
 
-/// Walks over the cache lines of rows, in the order of addresses.
+/// How far ahead rows are fetched into the second-level cache: evenly and in the order of addresses, so that the
+/// memory's own prefetcher follows. The core alone looks some 1.5 KiB ahead once four rows share a load, and while
+/// scores become weights nothing is asked for at all. Share of a plain read of 12 (float) to 22 GB/s (int8), one row
+/// of q: 0.95 (float), 0.84 (half), 0.67 (int8) at 2 KiB, 0.94, 0.95, 0.85 at 8 KiB, 0.95, 0.96, 0.84 at 16 KiB; four
+/// rows: 0.86, 0.68, 0.48, then 0.86, 0.80, 0.55, then 0.89, 0.81, 0.56; 32 KiB gains nothing more
+/// (`heed_bench_attention --benchmark_filter=decode/.*_32768`).
+inline constexpr index fetched_bytes = 16384;
+
+/// Walks over the cache lines of rows in the order of addresses, `fetched_bytes` ahead of who reads them.
 template <class Stored>
 class row_fetcher {
  public:
@@ -40,8 +46,15 @@ class row_fetcher {
     at_ += static_cast<std::uintptr_t>(ahead * ld * static_cast<index>(sizeof(Stored)));
   }
 
-  index lines() const { return lines_; }
-  /// Rows behind the last are asked for, too: that reads nothing.
+  /// For who reads `Count` elements from channel c on: at least a line at a time. Rows behind the last are asked for,
+  /// too: that reads nothing.
+  template <index Count>
+  HEED_ALWAYS_INLINE void follow(index c) {
+    if (Count >= line || c % line == 0)
+      unroll<static_cast<int>(std::max<index>(1, Count / line))>([&](auto) HEED_LAMBDA_INLINE { next(); });
+  }
+
+ private:
   HEED_ALWAYS_INLINE void next() {
     __builtin_prefetch(reinterpret_cast<void const*>(at_), 0, 2);
     at_ += 64;
@@ -51,63 +64,68 @@ class row_fetcher {
     }
   }
 
- private:
   std::uintptr_t at_;
   index lines_;
   std::uintptr_t gap_;
   index left_;
 };
 
-/// s[r][j] = q_r · k_j for R rows and J keys (a multiple of 4); q is padded with zeros to whole vectors.
-template <int R, int J, class Stored, real T>
-HEED_ALWAYS_INLINE inline void dot_tile(Stored const* k, index ldk, T const* q, index ldq, index dim, T* s, index lds) {
+/// s[r][j] = q_r · k_j for R rows and a tile of keys; q is padded with zeros to whole vectors.
+template <int R, class Stored, real T>
+HEED_ALWAYS_INLINE inline void dot_tile(Stored const* k, index ldk, T const* q, index ldq, index dim, T* s, index lds,
+                                        row_fetcher<Stored>& ahead) {
   constexpr index w = lanes<T>;
-  constexpr int fetches = std::max(1, J * lanes<T> * static_cast<int>(sizeof(Stored)) / 64);
-  row_fetcher<Stored> ahead(k, ldk, dim);
-  batch<T> sum[R * J];
-  unroll<R * J>([&](auto i) HEED_LAMBDA_INLINE { sum[i] = batch<T>(T(0)); });
-  for (index c = 0; c < dim; c += w) {
-    batch<T> row[R];
-    unroll<R>([&](auto r) HEED_LAMBDA_INLINE { row[r] = load(q + r * ldq + c); });
-    unroll<fetches>([&](auto) HEED_LAMBDA_INLINE { ahead.next(); });
-    unroll<J>([&](auto j) HEED_LAMBDA_INLINE {
-      batch<T> const key = load_widened_of(k + j * ldk + c, dim - c);
-      unroll<R>([&](auto r) HEED_LAMBDA_INLINE { sum[r * J + j] = fma(row[r], key, sum[r * J + j]); });
-    });
-  }
+  constexpr int keys = keys_beside, at_once = keys_at_once<Stored>;
+  batch<T> sum[R * keys];
+  unroll<R * keys>([&](auto i) HEED_LAMBDA_INLINE { sum[i] = batch<T>(T(0)); });
+  unroll<keys / at_once>([&](auto group) HEED_LAMBDA_INLINE {
+    auto const add = [&](index c, auto widened) HEED_LAMBDA_INLINE {
+      batch<T> row[R];
+      unroll<R>([&](auto r) HEED_LAMBDA_INLINE { row[r] = load(q + r * ldq + c); });
+      ahead.template follow<at_once * w>(at_once * c);
+      unroll<at_once>([&](auto i) HEED_LAMBDA_INLINE {
+        constexpr int j = group * at_once + i;
+        batch<T> const key = widened(k + j * ldk + c);
+        unroll<R>([&](auto r) HEED_LAMBDA_INLINE { sum[r * keys + j] = fma(row[r], key, sum[r * keys + j]); });
+      });
+    };
+    index c = 0;
+    for (; c + w <= dim; c += w)
+      add(c, [](Stored const* p) HEED_LAMBDA_INLINE { return load_widened(p); });
+    if (c < dim)
+      add(c, [left = dim - c](Stored const* p) HEED_LAMBDA_INLINE { return load_widened_first(p, left); });
+  });
   unroll<R>([&](auto r) HEED_LAMBDA_INLINE {
-    unroll<J / 4>([&](auto g) HEED_LAMBDA_INLINE {
-      constexpr int at = r * J + 4 * g;
-      reduce_add4(sum[at], sum[at + 1], sum[at + 2], sum[at + 3], s + r * lds + 4 * g);
-    });
+    constexpr int at = r * keys;
+    reduce_add4(sum[at], sum[at + 1], sum[at + 2], sum[at + 3], s + r * lds);
   });
 }
 
 template <int R, class Stored, real T>
 HEED_NOINLINE void dot_rows(Stored const* k, index ldk, index n, T const* q, index ldq, index dim, T* s, index lds) {
-  constexpr int keys = keys_beside<R>;
+  row_fetcher<Stored> ahead(k, ldk, dim);
   index j = 0;
-  for (bool whole; j < n; j += whole ? keys : 1) {  // the last keys one by one, each several times: s has the room
-    whole = j + keys <= n;
-    dot_tile<R, keys>(k + j * ldk, whole ? ldk : 0, q, ldq, dim, s + j, lds);
+  // The last keys one by one, each several times: s has the room.
+  for (bool whole; j < n; j += whole ? keys_beside : 1) {
+    whole = j + keys_beside <= n;
+    dot_tile<R>(k + j * ldk, whole ? ldk : 0, q, ldq, dim, s + j, lds, ahead);
   }
 }
 
-/// acc[r][c] = acc[r][c] · rescale[r] + Σ_j w[r][j] · v[j][c] for R rows and V vectors of channels from c on; one vector
-/// may have fewer `channels`. Whole rows are fetched where `ahead` is given.
+/// acc[r][c] = acc[r][c] · rescale[r] + Σ_j w[r][j] · v[j][c] for R rows and V vectors from channel `first` on; one
+/// vector may have fewer channels, up to dim_v.
 template <int R, int V, class Stored, real T>
-HEED_ALWAYS_INLINE inline void sum_tile(Stored const* v, index ldv, index n, T const* w, index ldw, T* acc, index ldacc,
-                                        T const* rescale, index channels, row_fetcher<Stored>* ahead) {
+HEED_ALWAYS_INLINE inline void sum_tile(Stored const* v, index ldv, index n, T const* w, index ldw, index first,
+                                        index dim_v, T* acc, index ldacc, T const* rescale,
+                                        row_fetcher<Stored>& ahead) {
   batch<T> sum[R * V];
   unroll<R * V>([&](auto i) HEED_LAMBDA_INLINE { sum[i] = batch<T>(T(0)); });
   for (index j = 0; j < n; ++j) {
-    if (ahead)
-      for (index i = 0; i < ahead->lines(); ++i)
-        ahead->next();
+    ahead.template follow<V * lanes<T>>(first);
     batch<T> value[V];
     unroll<V>([&](auto u) HEED_LAMBDA_INLINE {
-      Stored const* const p = v + j * ldv + u * lanes<T>;
-      value[u] = V > 1 ? load_widened(p) : load_widened_of(p, channels);
+      Stored const* const p = v + j * ldv + first + u * lanes<T>;
+      value[u] = V > 1 ? load_widened(p) : load_widened_of(p, dim_v - first);
     });
     unroll<R>([&](auto r) HEED_LAMBDA_INLINE {
       batch<T> const weight(w[r * ldw + j]);
@@ -115,30 +133,24 @@ HEED_ALWAYS_INLINE inline void sum_tile(Stored const* v, index ldv, index n, T c
     });
   }
   unroll<R * V>([&](auto i) HEED_LAMBDA_INLINE {
-    T* const place = acc + (i / V) * ldacc + (i % V) * lanes<T>;
-    store(place, fma(load(place), batch<T>(rescale ? rescale[i / V] : T(1)), sum[i]));
+    T* const place = acc + (i / V) * ldacc + first + (i % V) * lanes<T>;
+    store(place, fma(load(place), batch<T>(rescale[i / V]), sum[i]));
   });
 }
 
 template <int R, class Stored, real T>
 HEED_NOINLINE void sum_rows(Stored const* v, index ldv, index n, T const* w, index ldw, index dim_v, T* acc,
                             index ldacc, T const* rescale) {
-  constexpr index w1 = lanes<T>;
-  row_fetcher<Stored> rows(v, ldv, dim_v);
-  index first = 0;
-  do {
-    index const keys = std::min(value_keys, n - first);
-    auto const part = [&](auto vectors, index c) HEED_LAMBDA_INLINE {
-      sum_tile<R, vectors>(v + first * ldv + c, ldv, keys, w + first, ldw, acc + c, ldacc,
-                           first == 0 ? rescale : nullptr, dim_v - c, c == 0 ? &rows : nullptr);
-    };
-    index c = 0;
-    for (; c + 4 * w1 <= dim_v; c += 4 * w1)
-      part(std::integral_constant<int, 4>{}, c);
-    for (; c < dim_v; c += w1)
-      part(std::integral_constant<int, 1>{}, c);
-    first += value_keys;
-  } while (first < n);
+  row_fetcher<Stored> ahead(v, ldv, dim_v);
+  index c = 0;
+  auto const part = [&](auto vectors) HEED_LAMBDA_INLINE {
+    sum_tile<R, vectors>(v, ldv, n, w, ldw, c, dim_v, acc, ldacc, rescale, ahead);
+    c += vectors * lanes<T>;
+  };
+  while (c + 4 * lanes<T> <= dim_v)
+    part(std::integral_constant<int, 4>{});
+  while (c < dim_v)
+    part(std::integral_constant<int, 1>{});
 }
 
 /// Calls f(constant count, first row) over the rows in fours, then by twos where `Twos`, then one by one: a kernel for
@@ -211,14 +223,10 @@ template <class Stored, real T>
 HEED_NOINLINE void guarded_row_values(Stored const* v, index ldv, index n, T const* w, std::uint64_t visible,
                                       index dim_v, T* acc, T rescale) {
   for (index c = 0; c < dim_v; ++c) {
-    index j = 0;
-    do {
-      index const end = std::min(j + impl::value_keys, n);
-      T sum = T(0);
-      for (; j < end; ++j)
-        sum = fma(w[j], (visible >> j & 1U) != 0 ? static_cast<T>(v[j * ldv + c]) : T(0), sum);
-      acc[c] = fma(acc[c], j <= impl::value_keys ? rescale : T(1), sum);
-    } while (j < n);
+    T sum = T(0);
+    for (index j = 0; j < n; ++j)
+      sum = fma(w[j], (visible >> j & 1U) != 0 ? static_cast<T>(v[j * ldv + c]) : T(0), sum);
+    acc[c] = fma(acc[c], rescale, sum);
   }
 }
 template <real T>
