@@ -97,6 +97,31 @@ TEST_CASE("Every stage between the products acts on tiles", "[reference]") {
   check("grouped heads in one block", brains({1, 8, 2, 5, 70, 32, 32}, 13));
 }
 
+TEST_CASE("On tiles a maximum that moves late changes nothing but the sums' unit", "[reference]") {
+  if (!has_amx())
+    return;
+  brains x({1, 2, 1, 70, 600, 64, 48}, 23);
+  for (index j = 0; j < 600; ++j)
+    for (index c = 0; c < 64; ++c)  // scores up to ±5 at first, ±60 in the end, and a leap that every row takes
+      x.k(0, 0, j, c) =
+          brain(static_cast<float>(x.k(0, 0, j, c)) * (1 + static_cast<float>(j) / 50) * (j == 333 ? 6 : 1));
+  check("growing scores", x);
+  check("growing scores, causal", x, causal{});
+  check("growing scores, l2", x, l2_softmax{});
+  check("natural units", x, softcap{40}, causal{});
+  check("negative scale", x, scale{-0.3}, causal{});
+  check("no scale", x, scale{0.0});
+  tensor<float, 4> out(x.result());
+  tensor<float, 3> lse_of[2] = {tensor<float, 3>({1, 2, 70}), tensor<float, 3>({1, 2, 70})};
+  tensor<float, 3> entropy_of[2] = {tensor<float, 3>({1, 2, 70}), tensor<float, 3>({1, 2, 70})};
+  attention(x.q, x.k, x.v, out, lse{lse_of[0]}, entropy{entropy_of[0]}, causal{});
+  attention(x.q, x.k, x.v, out, lse{lse_of[1]}, entropy{entropy_of[1]}, causal{}, with_amx{enable_amx()});
+  for (index i = 0; i < lse_of[0].size(); ++i) {
+    CHECK(std::fabs(lse_of[1].data()[i] - lse_of[0].data()[i]) <= 0x1p-8f);
+    CHECK(std::fabs(entropy_of[1].data()[i] - entropy_of[0].data()[i]) <= 0x1p-5f);
+  }
+}
+
 TEST_CASE("On tiles the row sum takes weights in as the product does: equal values come back", "[identities]") {
   if (!has_amx())
     return;
@@ -142,6 +167,21 @@ TEST_CASE("On tiles, too, nothing hidden reaches a row", "[edges]") {
         CHECK(out(0, 0, i, c) == clean(0, 0, i, c));
       else
         CHECK(std::isnan(out(0, 0, i, c)));
+    }
+}
+
+TEST_CASE("On tiles a NaN of one query stays in its row", "[edges]") {
+  if (!has_amx())
+    return;
+  brains x({1, 1, 1, 80, 300, 64, 32}, 37);
+  tensor<float, 4> clean(x.result()), out(x.result());
+  attention(x.q, x.k, x.v, clean, with_amx{enable_amx()});
+  x.q(0, 0, 20, 5) = std::numeric_limits<brain>::quiet_NaN();
+  attention(x.q, x.k, x.v, out, with_amx{enable_amx()});
+  for (index i = 0; i < 80; ++i)
+    for (index c = 0; c < 32; ++c) {
+      INFO("row " << i << ", channel " << c);
+      CHECK((i == 20 ? std::isnan(out(0, 0, i, c)) : out(0, 0, i, c) == clean(0, 0, i, c)));
     }
 }
 

@@ -33,6 +33,17 @@ HEED_ALWAYS_INLINE inline S rescale_factor(S from, S to, S unit) {
   return exp2_weight((from - safe_maximum<T>(to)) * unit);
 }
 
+/// To how much a row's weights may grow, 2^most_lag, where following the maximum is late.
+inline constexpr int most_lag = 8;
+inline constexpr float most_weight = 1 << most_lag;
+
+/// The maximum after `seen` where following it costs more than a subtraction: the old one stays as long as no weight
+/// exceeds `most_weight`. Any number near the maximum serves as well as it does, since only differences count.
+template <real T, class S>
+HEED_ALWAYS_INLINE inline S late_maximum(S seen, S old, S unit) {
+  return heed::select((seen - old) * unit > S(T(most_lag)), seen, old);
+}
+
 /// u after the maximum moved: u ← r (u + (from − to) l), in units of the scores.
 template <real T, class S>
 HEED_ALWAYS_INLINE inline S rescaled_entropy_sum(S u, S l, S from, S to, S r) {

@@ -45,7 +45,7 @@ struct pass_scratch {
     constexpr index width = block_lanes<T>;
     index const most = std::min(p.keys_at_once(), std::max<index>(p.kv_len, 1));
     for (index i = 0; i < count; ++i) blocks[i] = query_block<T>(memory, p);
-    tiles = key_tiles<T>(memory, p, most);
+    if (!p.on_tiles) tiles = key_tiles<T>(memory, p, most);
     index const rows = p.on_tiles ? round_up(most, impl::tile_pairs) : most;
     s = memory.take<T>(std::max(rows * width, rows_at_once(p)));  // before and after the scores, rows pass through
     packer = query_packer<T>(memory, p, s);
@@ -154,8 +154,10 @@ class pass {
       if constexpr (Rule != normalizer_rule::none)
         if (index const last = std::exchange(era, walk.begin() / era_keys); last >= 0 && last != era)
           for (index i = 0; i < blocks; ++i) begin_era<Rule, Entropy>(own_.blocks[i], call_.dim_v, call_.unit());
-      own_.tiles.open(batch_, key_head_, keys);
-      if constexpr (OnTiles) own_.products.open(batch_, key_head_, keys);
+      if constexpr (OnTiles)
+        own_.products.open(batch_, key_head_, keys);
+      else
+        own_.tiles.open(batch_, key_head_, keys);
       for (index i = 0; i < blocks; ++i) tile<OnTiles>(own_.blocks[i], keys);
     }
     if constexpr (Rule != normalizer_rule::none)
@@ -171,23 +173,20 @@ class pass {
     int const parts = cut(block, keys);
     if (parts == 0) return;
     bool const mixed = std::any_of(parts_, parts_ + parts, [](segment const& part) { return part.mixed != 0; });
-    bool const sweeps = Maps::any || call_.additive() || (OnTiles && mixed);
-    bool guarded = OnTiles ? mixed || Maps::hide_keys || call_.extra.lower_counts : must_guard(parts);
+    if constexpr (OnTiles) return tile_on_tiles(block, parts, mixed);
+    bool const sweeps = Maps::any || call_.additive();
+    bool guarded = must_guard(parts);
     std::fill_n(own_.maximum, width, -std::numeric_limits<T>::infinity());
     T* const maximum = has_maximum<Rule> && !sweeps ? own_.maximum : nullptr;
-    if constexpr (OnTiles)
-      own_.products.score(block, parts_, parts, own_.s, maximum);
-    else
-      for (int i = 0; i < parts; ++i) score(block, parts_[i], maximum);
+    for (int i = 0; i < parts; ++i) score(block, parts_[i], maximum);
     if (sweeps || mixed) {
       if (modify_parts(block, parts, sweeps || !has_maximum<Rule>, guarded))
-        guarded = guarded || OnTiles || !own_.tiles.values_finite();
-    } else if (!has_maximum<Rule>)  // all of these keys are seen: any number above −inf says so
-      for (int i = 0; i < parts; ++i) std::fill_n(own_.maximum + parts_[i].first * lanes<T>, parts_[i].count * lanes<T>, T(0));
+        guarded = guarded || !own_.tiles.values_finite();
+    } else if (!has_maximum<Rule>) {
+      see_all(parts);
+    }
     if constexpr (Rule == normalizer_rule::none)
       for (int i = 0; i < parts; ++i) own_.writer.write_scores(block, own_.s, parts_[i], block_begin_);
-    else if constexpr (OnTiles)
-      normalise_on_tiles(block, parts, guarded);
     else
       normalise(block, parts, guarded);
   }
@@ -201,17 +200,89 @@ class pass {
     });
   }
 
-  /// From scores to weights to values.
-  void normalise(query_block<T>& block, int parts, bool guarded) {
-    renew_maximum(block);
-    for (int i = 0; i < parts; ++i) weigh(block, parts_[i]);
-    for (int i = 0; i < parts; ++i) accumulate(block, parts_[i], guarded);
+  /// The same stages on tiles. Scores that nothing modifies go to their weights a few keys at a time and are scaled on
+  /// the way: they never leave the first-level cache. Their maximum is followed when a weight grows too large, which is
+  /// seen afterwards: the weights are made again, and values that went by the old maximum are added before it moves.
+  void tile_on_tiles(query_block<T>& block, int parts, bool mixed) {
+    constexpr bool entropy = Entropy && Rule == normalizer_rule::softmax;
+    auto& tiles = own_.products;
+    tiles.begin(block, parts_, parts);
+    key_range const keys = tiles.keys();
+    index const plain = Maps::any || call_.additive() ? keys.begin : plain_keys(block, keys);
+    index added = keys.begin;  // the values of keys before it are in the accumulators
+    for (key_range rows{keys.begin, 0}; rows.begin < keys.end; rows.begin = rows.end) {
+      bool const scaled = rows.begin >= plain;
+      rows.end = scaled ? keys.end : std::min(rows.begin + keys_of_scores, plain);
+      T* const s = own_.s + (scaled ? rows.begin * width : 0);
+      tiles.score(rows, s);
+      auto const follow_maximum = [&] {
+        std::fill_n(own_.maximum, width, -std::numeric_limits<T>::infinity());
+        if (scaled)
+          modify_on_tiles(block, parts, rows, mixed);
+        else if (has_maximum<Rule>)
+          tiles.take_maximum(rows, s, own_.maximum);
+        else
+          std::fill_n(own_.maximum, width, T(0));
+        renew_maximum<true>(block);
+        if (added < rows.begin) tiles.accumulate({std::exchange(added, rows.begin), rows.begin});
+        tiles.follow_maximum(own_.rescale);
+      };
+      if (scaled || begins(block)) follow_maximum();
+      if (tiles.template weigh<Rule, entropy>(rows, scaled, s)) {
+        follow_maximum();
+        tiles.template weigh<Rule, entropy>(rows, scaled, s);
+      }
+      tiles.template add_sums<entropy>();
+    }
+    tiles.accumulate({added, keys.end});
+    bool const hides = mixed || Maps::hide_keys || call_.additive();
+    if (!tiles.finite()) tiles.add_not_finite(hides ? own_.seen : nullptr, plain);
   }
 
-  void normalise_on_tiles(query_block<T>& block, int parts, bool guarded) {
-    renew_maximum(block);
-    own_.products.template weigh<Rule, Entropy && Rule == normalizer_rule::softmax>(block, parts_, parts, own_.s);
-    own_.products.accumulate(block, own_.s, own_.rescale, guarded ? own_.seen : nullptr);
+  /// The end of the keys from the first on, in whole steps, that every row of the block sees.
+  index plain_keys(query_block<T> const& block, key_range keys) const {
+    index const end = std::min(block_begin_ + keys.end, band_.hi(block.first_row()));
+    key_range const seen{block_begin_ + keys.begin, end};
+    if (seen.empty() || !all_visible(band_, block.first_row(), block.last_row(), seen)) return keys.begin;
+    return (end - block_begin_) / impl::tile_pairs * impl::tile_pairs;
+  }
+
+  /// Scores of keys that not every row sees, or that modifiers change: scaled first, and the maxima of what comes out.
+  void modify_on_tiles(query_block<T>& block, int parts, key_range rows, bool mixed) {
+    bool const modifies = mixed || Maps::any || call_.additive();
+    int left = 0;
+    for (int i = 0; i < parts; ++i)
+      if (parts_[i].end > rows.begin) {
+        parts_[left] = parts_[i];
+        parts_[left++].begin = std::max(parts_[i].begin, rows.begin);
+      }
+    T* const maximum = has_maximum<Rule> && !modifies ? own_.maximum : nullptr;
+    for (int i = 0; i < left; ++i) own_.products.scale(parts_[i], own_.s, maximum);
+    if (modifies)
+      modify_parts(block, left, true, mixed || Maps::hide_keys || call_.additive());
+    else if (!has_maximum<Rule>)
+      see_all(left);
+    own_.products.hide_rows(rows, own_.s);
+  }
+
+  /// Whether a row has no maximum yet.
+  static bool begins(query_block<T> const& block) {
+    batch<T> least = load(block.m);
+    for (int v = 1; v < block.vectors; ++v) least = heed::min(load(block.m + v * lanes<T>), least);
+    return heed::any<T>(least == batch<T>(-std::numeric_limits<T>::infinity()));
+  }
+
+  /// All of these keys are seen: any number above −inf says so.
+  void see_all(int parts) {
+    for (int i = 0; i < parts; ++i)
+      std::fill_n(own_.maximum + parts_[i].first * lanes<T>, parts_[i].count * lanes<T>, T(0));
+  }
+
+  /// From scores to weights to values.
+  void normalise(query_block<T>& block, int parts, bool guarded) {
+    renew_maximum<false>(block);
+    for (int i = 0; i < parts; ++i) weigh(block, parts_[i]);
+    for (int i = 0; i < parts; ++i) accumulate(block, parts_[i], guarded);
   }
 
   /// Cuts a tile where the lane vectors' visible keys begin and end, so that the staircase of a mask costs what it shows:
@@ -336,6 +407,7 @@ class pass {
   }
 
   /// The running maximum takes in the tile's; sums follow it at once, accumulators when they are loaded next.
+  template <bool OnTiles>
   void renew_maximum(query_block<T>& block) {
     if constexpr (!has_maximum<Rule>) {
       std::fill_n(own_.rescale, width, T(1));
@@ -344,7 +416,8 @@ class pass {
     } else {
       batch<T> const unit(call_.unit());
       for (index lane = 0; lane < block.vectors * lanes<T>; lane += lanes<T>) {
-        batch<T> const old = load(block.m + lane), renewed = heed::max(load(own_.maximum + lane), old);
+        batch<T> const old = load(block.m + lane), seen = load(own_.maximum + lane);
+        batch<T> const renewed = OnTiles ? late_maximum<T>(seen, old, unit) : heed::max(seen, old);
         batch<T> const r = rescale_factor<T>(old, renewed, unit), l = load(block.l + lane);
         if constexpr (Entropy)
           store(block.u + lane, rescaled_entropy_sum<T>(load(block.u + lane), l, old, renewed, r));

@@ -16,6 +16,10 @@ HEED_ISA_BEGIN
 /// of the whole with 4 of them and half of that with 8.
 inline constexpr int most_blocks_on_tiles = 8;
 
+/// Keys whose scores are made at once where nothing modifies them: with 64 lanes 8 KiB, which stay in the first-level
+/// cache beside the queries and the weights. 64 keys cost 2 %, 128 keys 6 %.
+inline constexpr index keys_of_scores = 32;
+
 /// Why a call keeps to float products, or null where it takes the tiles.
 template <real T>
 char const* why_not_tiles(problem<T> const& p) {
@@ -39,6 +43,9 @@ char const* why_not_tiles(problem<T> const& p) {
 
 namespace impl {
 
+/// Lanes of a row of weights: two vectors, as many as a product takes at once.
+inline constexpr index pair_lanes = 2 * lanes<float>;
+
 /// Up to two tiles side by side, and how far it is from one step of the inner dimension to the next. Bytes.
 struct tile_operand {
   std::byte const* tile[2] = {};
@@ -46,13 +53,19 @@ struct tile_operand {
   index step = 0;
 };
 
-/// sum[r][c] (+)= Σ_t left[r](t) · right[c](t), tiles of 16 × 16 floats: `sum` has `stride` bytes a row.
-///
+/// sum[r][c] (+)= Σ_t left[r](t) · right[c](t), tiles of 16 × 16 floats, `block_lanes` floats a row.
+struct tile_product {
+  tile_operand left, right;
+  index steps = 0;
+  float* sum = nullptr;
+  int rows = 2, columns = 2;
+};
+
 /// Two by two is the most that eight registers hold: four sums, two of each operand, one load per product.
 template <int Rows, int Columns, bool Accumulate>
-HEED_ALWAYS_INLINE inline void tile_block(tile_operand const& left, tile_operand const& right, index steps, float* sum,
-                                          index stride) {
-  auto* const out = reinterpret_cast<std::byte*>(sum);
+HEED_ALWAYS_INLINE inline void multiply_tiles(tile_product const& p) {
+  constexpr index stride = block_lanes<float> * 4;
+  auto* const out = reinterpret_cast<std::byte*>(p.sum);
   auto const each = [&](auto&& f) HEED_LAMBDA_INLINE {
     unroll<Rows * Columns>([&](auto i) HEED_LAMBDA_INLINE {
       constexpr int r = i / Columns, c = i % Columns;
@@ -65,29 +78,30 @@ HEED_ALWAYS_INLINE inline void tile_block(tile_operand const& left, tile_operand
     else
       tile_zero<2 * r + c>();
   });
-  for (index t = 0; t < steps; ++t) {
-    unroll<Rows>([&](auto r) HEED_LAMBDA_INLINE { tile_load<4 + r>(left.tile[r] + t * left.step, left.stride[r]); });
-    unroll<Columns>([&](auto c)
-                        HEED_LAMBDA_INLINE { tile_load<6 + c>(right.tile[c] + t * right.step, right.stride[c]); });
+  for (index t = 0; t < p.steps; ++t) {
+    unroll<Rows>([&](auto r)
+                     HEED_LAMBDA_INLINE { tile_load<4 + r>(p.left.tile[r] + t * p.left.step, p.left.stride[r]); });
+    unroll<Columns>(
+        [&](auto c) HEED_LAMBDA_INLINE { tile_load<6 + c>(p.right.tile[c] + t * p.right.step, p.right.stride[c]); });
     each([&](auto r, auto c, std::byte*) HEED_LAMBDA_INLINE { tile_multiply<2 * r + c, 4 + r, 6 + c>(); });
   }
   each([&](auto r, auto c, std::byte* place) HEED_LAMBDA_INLINE { tile_store<2 * r + c>(place, stride); });
 }
 
 template <bool Accumulate>
-HEED_NOINLINE void tile_block(index rows, index columns, tile_operand const& left, tile_operand const& right,
-                              index steps, float* sum, index stride) {
-  if (rows == 2 && columns == 2)
-    return tile_block<2, 2, Accumulate>(left, right, steps, sum, stride);
-  if (rows == 2)
-    return tile_block<2, 1, Accumulate>(left, right, steps, sum, stride);
-  if (columns == 2)
-    return tile_block<1, 2, Accumulate>(left, right, steps, sum, stride);
-  return tile_block<1, 1, Accumulate>(left, right, steps, sum, stride);
+HEED_NOINLINE void multiply_tiles(tile_product const& p) {
+  if (p.rows == 2 && p.columns == 2)
+    return multiply_tiles<2, 2, Accumulate>(p);
+  if (p.rows == 2)
+    return multiply_tiles<2, 1, Accumulate>(p);
+  if (p.columns == 2)
+    return multiply_tiles<1, 2, Accumulate>(p);
+  return multiply_tiles<1, 1, Accumulate>(p);
 }
 
-/// s[j][lane] ← s[j][lane] · factor[lane]; with `maximum`, takes the greatest of each lane.
-HEED_NOINLINE inline void scale_scores(float* s, index n, int vectors, float const* factor, float* maximum) {
+/// s[j][lane] · factor[lane] replaces the score, with `Store`, and is taken into maximum[lane], if there is one.
+template <bool Store>
+HEED_NOINLINE void scale_scores(float* s, index n, int vectors, float const* factor, float* maximum) {
   constexpr index width = block_lanes<float>;
   for (int v = 0; v < vectors; ++v) {
     index const lane = v * lanes<float>;
@@ -95,7 +109,8 @@ HEED_NOINLINE inline void scale_scores(float* s, index n, int vectors, float con
     batch<float> top[2] = {batch<float>(-std::numeric_limits<float>::infinity()), top[0]};
     auto const scale = [&](index j, batch<float>& most) HEED_LAMBDA_INLINE {
       batch<float> const x = load(s + j * width + lane) * f;
-      store(s + j * width + lane, x);
+      if constexpr (Store)
+        store(s + j * width + lane, x);
       most = heed::max(x, most);
     };
     index j = 0;
@@ -110,17 +125,32 @@ HEED_NOINLINE inline void scale_scores(float* s, index n, int vectors, float con
   }
 }
 
-/// Scores [row][lane] of one lane vector, an even number of rows, become weights: pairs (row 2t, row 2t + 1) where row
-/// 2t was.
+/// One batch of weights, not yet rounded, from one batch of scores.
+template <normalizer_rule Rule, bool Scaled>
+HEED_ALWAYS_INLINE inline batch<float> weight_to_round(batch<float> const& s, batch<float> const& maximum) {
+  if constexpr (!has_maximum<Rule>)
+    return weight_of<Rule, Scaled>(s, maximum);
+  else if constexpr (Scaled)
+    return exp2_to_round((s - maximum) * batch<float>(log2_e<float>));
+  else
+    return exp2_to_round(s - maximum);
+}
+
+/// Scores [row][lane] of one lane vector, an even number of rows, times `factor`, become weights in pairs:
+/// w[t][lane] = (row 2t, row 2t + 1). Returns whether one of them exceeds `most_weight`.
 template <normalizer_rule Rule, bool Scaled, bool Entropy>
-HEED_NOINLINE void weigh_pairs(float* s, index rows, float const* maximum, float* sum, float* entropy) {
+HEED_NOINLINE bool weigh_pairs(float const* s, index rows, batch<float> factor, float const* maximum, float* w,
+                               float* sum, float* entropy) {
   constexpr index width = block_lanes<float>;
-  batch<float> const top = safe_maximum<float>(load(maximum));
-  batch<float> total[2] = {batch<float>(0.0f), total[0]}, spread = total[0];
-  for (index j = 0; j < rows; j += 2) {
-    batch<float> const a = load(s + j * width), b = load(s + (j + 1) * width);
-    batch<float> even = weight_of<Rule, Scaled>(a, top), odd = weight_of<Rule, Scaled>(b, top);
-    store(s + j * width, round_to_pairs(even, odd));
+  batch<float> const top = safe_maximum<float>(load(maximum)), zero(0.0f);
+  batch<float> total[2] = {zero, zero}, spread = zero, most = zero;
+  for (index j = 0; j < rows; j += 2, w += pair_lanes) {
+    batch<float> const a = load(s + j * width) * factor, b = load(s + (j + 1) * width) * factor;
+    batch<float> const pairs =
+        round_to_pairs(weight_to_round<Rule, Scaled>(a, top), weight_to_round<Rule, Scaled>(b, top));
+    batch<float> const even = even_of_pairs(pairs), odd = odd_of_pairs(pairs);
+    store(w, pairs);
+    most = greater_pairs(pairs, most);
     total[0] = added_to_sum<Rule>(even, total[0]);
     total[1] = added_to_sum<Rule>(odd, total[1]);
     if constexpr (Entropy)
@@ -129,6 +159,7 @@ HEED_NOINLINE void weigh_pairs(float* s, index rows, float const* maximum, float
   store(sum, load(sum) + (total[0] + total[1]));
   if constexpr (Entropy)
     store(entropy, load(entropy) + spread);
+  return any_pair_above(most, Eigen::bfloat16(most_weight));
 }
 
 /// A row of bfloat16s with stride 1: the row itself, or its numbers gathered.
@@ -153,29 +184,39 @@ inline void pack_query_tiles(Eigen::bfloat16 const* const* rows, index count, in
   }
 }
 
-/// Up to 32 value rows as left operands: for each 16 channels [channel][key], 0 where there is no key or channel, and
-/// where a value is not finite: a weight of 0 must not make a NaN of it. Returns whether all are finite.
-inline bool pack_value_tiles(Eigen::bfloat16 const* const* rows, index count, index dim_v, float* to) {
+/// 16 channels of up to 32 value rows as a left operand, [channel][key], 0 where there is no key or channel, and where
+/// a value is not finite: a weight of 0 must not make a NaN of it. `finite` becomes false if there was one.
+template <bool Whole>
+HEED_ALWAYS_INLINE inline void pack_value_tile(Eigen::bfloat16 const* const* rows, index count, index channel,
+                                               index channels, float* to, bool& finite) {
   static constexpr Eigen::bfloat16 nothing[static_cast<std::size_t>(tile_size)] = {};
+  batch<float> square[static_cast<std::size_t>(tile_size)];
+  auto const row = [&](index i) HEED_LAMBDA_INLINE { return Whole || i < count ? rows[i] + channel : nothing; };
+  unroll<static_cast<int>(tile_size)>([&](auto i) HEED_LAMBDA_INLINE {
+    square[i] = finite_pairs(interleave(row(2 * i), row(2 * i + 1), Whole ? tile_size : channels), finite);
+  });
+  transpose<float>(square);
+  unroll<static_cast<int>(tile_size)>([&](auto i) HEED_LAMBDA_INLINE { store(to + i * tile_size, square[i]); });
+}
+
+/// All channels; `place` tells where the tile of a channel goes. Returns whether all values are finite.
+template <class Place>
+bool pack_value_tiles(Eigen::bfloat16 const* const* rows, index count, index dim_v, Place place) {
   bool finite = true;
-  for (index c = 0; c < dim_v; c += tile_size, to += tile_size * tile_size) {
+  for (index c = 0; c < dim_v; c += tile_size) {
     index const channels = std::min(tile_size, dim_v - c);
-    batch<float> square[static_cast<std::size_t>(tile_size)];
-    for (index i = 0; i < tile_size; ++i) {
-      auto const* const even = 2 * i < count ? rows[2 * i] + c : nothing;
-      auto const* const odd = 2 * i + 1 < count ? rows[2 * i + 1] + c : nothing;
-      square[i] = finite_pairs(interleave(even, odd, channels), finite);
-    }
-    transpose<float>(square);
-    for (index i = 0; i < tile_size; ++i)
-      store(to + i * tile_size, square[i]);
+    if (count == tile_pairs && channels == tile_size)
+      pack_value_tile<true>(rows, count, c, channels, place(c), finite);
+    else
+      pack_value_tile<false>(rows, count, c, channels, place(c), finite);
   }
   return finite;
 }
 
 }  // namespace impl
 
-/// What the pass asks of the tiles for one task: the keys and values of the block at hand, packed on first use.
+/// What the pass asks of the tiles for one task: the keys and values of the block at hand, packed on first use, and the
+/// weights of one query block. Lane vectors are taken two by two, in halves of a block, as the products take them.
 class tile_products {
  public:
   static constexpr index width = block_lanes<float>;
@@ -184,14 +225,16 @@ class tile_products {
 
   /// @param most the most keys of a block
   tile_products(arena& scratch, problem<float> const& p, index most) : call_(&p) {
-    index const rows = round_up(most, impl::tile_pairs);
-    keys_ = scratch.take<Eigen::bfloat16>(rows * padded_dim(p));
-    values_ = scratch.take<float>(rows / 2 * channels(p));
+    most_ = round_up(most, impl::tile_pairs);
+    key_rows_ = in_place(p) ? impl::tile_pairs : most_;
+    keys_ = scratch.take<Eigen::bfloat16>(key_rows_ * padded_dim(p));
+    values_ = scratch.take<float>(most_ / 2 * round_up(channels(p), 2 * impl::tile_size));
     spare_ = scratch.take<Eigen::bfloat16>(impl::tile_pairs * std::max(p.dim, p.dim_v));
+    sums_ = scratch.take<float>(2 * width);
+    weights_ = scratch.take<float>(most_halves * most_ / 2 * impl::pair_lanes);
   }
 
-  /// Floats that a block's packed queries take up, and channels of its accumulators.
-  static index query_floats(problem<float> const& p) { return padded_dim(p) / 2 * width; }
+  /// Channels of a block's accumulators.
   static index channels(problem<float> const& p) { return round_up(p.dim_v, impl::tile_size); }
 
   /// Queries into a block, unscaled: a factor that is no power of two would cost bits.
@@ -212,79 +255,126 @@ class tile_products {
     batch_ = batch;
     head_ = head;
     block_ = block;
-    keys_ready_ = values_ready_ = false;
+    ready_ = false;
   }
 
-  /// Scores of the parts, and the maxima where they are wanted at once.
-  void score(query_block<float> const& block, segment const* parts, int count, float* s, float* maximum) {
-    if (!keys_ready_)
+  /// Takes note of the keys that the parts give to each lane vector of a query block.
+  void begin(query_block<float>& block, segment const* parts, int count) {
+    if (!ready_) {
       take_keys();
-    for (int i = 0; i < count; ++i)
-      multiply(block, parts[i], s);
-    for (int i = 0; i < count; ++i) {
-      index const lane = parts[i].first * lanes<float>;
-      impl::scale_scores(s + parts[i].begin * width + lane, parts[i].end - parts[i].begin, parts[i].count,
-                         block.factor + lane, maximum ? maximum + lane : nullptr);
-    }
-  }
-
-  /// Scores become weights, pair by pair. Rows that a lane vector does not have are made to weigh nothing.
-  template <normalizer_rule Rule, bool Entropy>
-  void weigh(query_block<float>& block, segment const* parts, int count, float* s) {
-    take_ranges(parts, count, block.vectors);
-    for (int v = 0; v < block.vectors; ++v) {
-      key_range const rows = shared_[v / 2];
-      if (rows.empty())
-        continue;
-      index const lane = v * lanes<float>;
-      hide_rows(s + lane, rows.begin, of_[v].empty() ? rows.end : of_[v].begin);
-      if (!of_[v].empty())
-        hide_rows(s + lane, of_[v].end, rows.end);
-      float* const from = s + rows.begin * width + lane;
-      if (has_maximum<Rule> && call_->natural)
-        impl::weigh_pairs<Rule, has_maximum<Rule>, Entropy>(from, rows.end - rows.begin, block.m + lane, block.l + lane,
-                                                            block.u + lane);
-      else
-        impl::weigh_pairs<Rule, false, Entropy>(from, rows.end - rows.begin, block.m + lane, block.l + lane,
-                                                block.u + lane);
-    }
-  }
-
-  /// o ← o · rescale + the weighted values of the block.
-  /// @param seen one bit a lane for each key that the block's parts hold, or null where they see all of them
-  void accumulate(query_block<float>& block, float const* s, float const* rescale, std::uint64_t const* seen) {
-    if (!values_ready_)
       take_values();
-    follow_maximum(block, rescale);
-    multiply_values(block, s);
-    if (!finite_)
-      add_not_finite(block, s, seen);
+      ready_ = true;
+    }
+    block_at_hand_ = &block;
+    take_ranges(parts, count);
   }
 
- private:
-  static constexpr int most_vectors = register_tile<float>::vectors;
-
-  void multiply_values(query_block<float>& block, float const* s) const {
-    index const groups = channels(*call_) / impl::tile_size;
-    for (index v = 0; v < block.vectors; v += 2) {
-      key_range const rows = shared_[v / 2];
-      if (rows.empty())
-        continue;
-      auto const* const weights = reinterpret_cast<std::byte const*>(s + rows.begin * width + v * lanes<float>);
-      impl::tile_operand const right{{weights, weights + 64}, {8 * width, 8 * width}, impl::tile_pairs * width * 4};
-      for (index g = 0; g < groups; g += 2) {
-        auto const* const tile =
-            reinterpret_cast<std::byte const*>(values_) + (rows.begin / impl::tile_pairs * groups + g) * 1024;
-        impl::tile_block<true>(std::min<index>(2, groups - g), std::min<index>(2, block.vectors - v),
-                               {{tile, tile + 1024}, {64, 64}, groups * 1024}, right,
-                               (rows.end - rows.begin) / impl::tile_pairs,
-                               block.o + g * impl::tile_size * width + v * lanes<float>, width * 4);
+  /// All keys of the block's halves, in whole steps.
+  key_range keys() const { return keys_of_; }
+  /// Scores of these keys, not yet scaled: key rows.begin at s.
+  void score(key_range rows, float* s) const {
+    query_block<float> const& block = *block_at_hand_;
+    index const vector = padded_dim(*call_) * 2 * lanes<float>;  // bytes
+    for (index row = rows.begin; row < rows.end; row += impl::tile_pairs)
+      for (int half = 0; half < halves(); ++half) {
+        if (row < shared_[half].begin || row >= shared_[half].end)
+          continue;
+        index const group = row / impl::tile_size;
+        auto const* const q = reinterpret_cast<std::byte const*>(block.q[0]) + 2 * half * vector;
+        impl::multiply_tiles<false>(
+            {{{key_tile(group), key_tile(group + 1)}, {key_stride(group), key_stride(group + 1)}, 64},
+             {{q, q + vector}, {64, 64}, 1024},
+             padded_dim(*call_) / impl::tile_pairs,
+             s + (row - rows.begin) * width + half * impl::pair_lanes,
+             2,
+             vectors(half)});
       }
+  }
+
+  /// Scales the scores of a part and takes their maxima, where wanted: key 0 at s.
+  void scale(segment const& part, float* s, float* maximum) const {
+    index const lane = part.first * lanes<float>;
+    impl::scale_scores<true>(s + part.begin * width + lane, part.end - part.begin, part.count,
+                             block_at_hand_->factor + lane, maximum ? maximum + lane : nullptr);
+  }
+  /// Only takes the maxima that scores of these keys, all visible, would have: key rows.begin at s.
+  void take_maximum(key_range rows, float* s, float* maximum) const {
+    impl::scale_scores<false>(s, rows.end - rows.begin, block_at_hand_->vectors, block_at_hand_->factor, maximum);
+  }
+
+  /// Rows that a lane vector does not have, but its half does, are made to weigh nothing: key 0 at s, scaled scores.
+  void hide_rows(key_range rows, float* s) const {
+    batch<float> const hidden(-std::numeric_limits<float>::infinity());
+    for (int v = 0; v < block_at_hand_->vectors; ++v)
+      for (index j = std::max(rows.begin, shared_[v / 2].begin); j < shared_[v / 2].end; ++j)
+        if (j < of_[v].begin || j >= of_[v].end)
+          store(s + j * width + v * lanes<float>, hidden);
+  }
+
+  /// Scores of these keys become weights, pair by pair: key rows.begin at s. Returns whether a maximum turned out to be
+  /// too old for them.
+  /// @param scaled whether scores are; those that are not are of keys that every lane vector has
+  template <normalizer_rule Rule, bool Entropy>
+  bool weigh(key_range rows, bool scaled, float const* s) const {
+    query_block<float>& block = *block_at_hand_;
+    std::fill_n(sums_, 2 * width, 0.0f);
+    bool exceeds = false;
+    for (int v = 0; v < block.vectors; ++v) {
+      index const begin = std::max(rows.begin, shared_[v / 2].begin), end = std::min(rows.end, shared_[v / 2].end);
+      index const lane = v * lanes<float>;
+      batch<float> const factor = scaled ? batch<float>(1.0f) : load(block.factor + lane);
+      auto const weigh = [&](auto natural) {
+        return impl::weigh_pairs<Rule, decltype(natural)::value, Entropy>(
+            s + (begin - rows.begin) * width + lane, end - begin, factor, block.m + lane, weights_at(begin, v),
+            sums_ + lane, sums_ + width + lane);
+      };
+      bool const above = has_maximum<Rule> && call_->natural ? weigh(std::bool_constant<has_maximum<Rule>>{})
+                                                             : weigh(std::false_type{});
+      exceeds = exceeds || above;
+    }
+    return has_maximum<Rule> && exceeds && !scaled;
+  }
+
+  /// The block's sums take in those of the weights made last.
+  template <bool Entropy>
+  void add_sums() const {
+    query_block<float>& block = *block_at_hand_;
+    for (index lane = 0; lane < block.vectors * lanes<float>; lane += lanes<float>) {
+      store(block.l + lane, load(block.l + lane) + load(sums_ + lane));
+      if constexpr (Entropy)
+        store(block.u + lane, load(block.u + lane) + load(sums_ + width + lane));
     }
   }
+
+  /// o += the values of these keys, weighted.
+  void accumulate(key_range rows) const {
+    query_block<float>& block = *block_at_hand_;
+    constexpr index row = impl::pair_lanes * 4;
+    index const groups = channels(*call_) / impl::tile_size;
+    for (index g = 0; g < groups; g += 2)
+      for (int half = 0; half < halves(); ++half) {
+        index const begin = std::max(rows.begin, shared_[half].begin), end = std::min(rows.end, shared_[half].end);
+        if (begin >= end)
+          continue;
+        auto const* const pairs = reinterpret_cast<std::byte const*>(weights_at(begin, 2 * half));
+        auto const* const tile = reinterpret_cast<std::byte const*>(value_tiles(begin / impl::tile_pairs, g));
+        impl::multiply_tiles<true>({{{tile, tile + 1024}, {64, 64}, 2048},
+                                    {{pairs, pairs + 64}, {row, row}, impl::tile_size * row},
+                                    (end - begin) / impl::tile_pairs,
+                                    block.o + g * impl::tile_size * width + half * impl::pair_lanes,
+                                    g + 1 < groups ? 2 : 1,
+                                    vectors(half)});
+      }
+  }
+
+  /// Whether packed values are all there is; what they leave out is added by `add_not_finite`.
+  bool finite() const { return finite_; }
 
   /// What the packed values left out reaches the rows that see it, and no other row changes by a bit.
-  void add_not_finite(query_block<float>& block, float const* s, std::uint64_t const* seen) const {
+  /// @param seen one bit a lane for each key that the block's parts hold, or null where they see all of them, as
+  /// they do of the first `plain`
+  void add_not_finite(std::uint64_t const* seen, index plain) const {
+    query_block<float>& block = *block_at_hand_;
     batch<float> const zero(0.0f);
     for (index j = 0; j < block_.end - block_.begin; ++j) {
       auto const* const value = call_->v.at(batch_, head_, block_.begin + j, 0);
@@ -296,9 +386,9 @@ class tile_products {
           if (j < of_[v].begin || j >= of_[v].end)
             continue;
           index const lane = v * lanes<float>;
-          batch<float> const pairs = load(s + j / 2 * 2 * width + lane);
+          batch<float> const pairs = load(weights_at(j, v));
           batch<float> const w = j % 2 == 0 ? impl::even_of_pairs(pairs) : impl::odd_of_pairs(pairs);
-          auto const here = mask_from_bits<float>(seen ? seen[j] >> lane : ~std::uint64_t{0});
+          auto const here = mask_from_bits<float>(seen && j >= plain ? seen[j] >> lane : ~std::uint64_t{0});
           float* const place = block.o + c * width + lane;
           store(place, load(place) + heed::select(here, w * batch<float>(x), zero));
         }
@@ -306,91 +396,9 @@ class tile_products {
     }
   }
 
-  static index padded_dim(problem<float> const& p) { return round_up(p.dim, impl::tile_pairs); }
-
-  std::byte const* query_tile(query_block<float> const& block, index v) const {
-    return reinterpret_cast<std::byte const*>(block.q[0] + v * padded_dim(*call_) / 2 * lanes<float>);
-  }
-
-  /// Whether the 16 keys of a group can be read where they lie.
-  bool direct(index group) const {
-    return call_->k.strides[3] == 1 && call_->dim % impl::tile_pairs == 0 &&
-           block_.begin + (group + 1) * impl::tile_size <= block_.end;
-  }
-  std::byte const* key_tile(index group) const {
-    index const row = group * impl::tile_size;
-    return direct(group) ? call_->k.at(batch_, head_, block_.begin + row, 0)
-                         : reinterpret_cast<std::byte const*>(keys_ + row * padded_dim(*call_));
-  }
-  index key_stride(index group) const { return 2 * (direct(group) ? call_->k.strides[2] : padded_dim(*call_)); }
-
-  /// Products of a part in whole tiles: scores around the part's are overwritten too.
-  void multiply(query_block<float> const& block, segment const& part, float* s) const {
-    index const steps = padded_dim(*call_) / impl::tile_pairs, end = part.first + part.count;
-    index const last = (part.end + impl::tile_size - 1) / impl::tile_size;
-    for (index g = part.begin / impl::tile_size; g < last; g += 2)
-      for (index v = part.first; v < end; v += 2) {
-        impl::tile_operand const left{{key_tile(g), key_tile(g + 1)}, {key_stride(g), key_stride(g + 1)}, 64};
-        impl::tile_operand const right{{query_tile(block, v), query_tile(block, v + 1)}, {64, 64}, 1024};
-        impl::tile_block<false>(std::min<index>(2, last - g), std::min<index>(2, end - v), left, right, steps,
-                                s + g * impl::tile_size * width + v * lanes<float>, width * 4);
-      }
-  }
-
-  void take_keys() {
-    index const n = block_.end - block_.begin, ld = padded_dim(*call_);
-    for (index g = 0; g * impl::tile_size < n; ++g) {
-      if (direct(g))
-        continue;
-      for (index j = g * impl::tile_size; j < (g + 1) * impl::tile_size; ++j) {
-        Eigen::bfloat16* const to = keys_ + j * ld;
-        index const dim = j < n ? call_->dim : 0;
-        if (j < n)
-          std::copy_n(impl::unit_row(call_->k.at(batch_, head_, block_.begin + j, 0), call_->k.strides[3], dim, spare_),
-                      dim, to);
-        std::fill_n(to + dim, ld - dim, Eigen::bfloat16{});
-      }
-    }
-    keys_ready_ = true;
-  }
-
-  void take_values() {
-    index const n = block_.end - block_.begin;
-    finite_ = true;
-    float* to = values_;
-    for (index j = 0; j < n; j += impl::tile_pairs, to += impl::tile_size * channels(*call_)) {
-      Eigen::bfloat16 const* rows[static_cast<std::size_t>(impl::tile_pairs)];
-      index const count = std::min(impl::tile_pairs, n - j);
-      for (index i = 0; i < count; ++i)
-        rows[i] = impl::unit_row(call_->v.at(batch_, head_, block_.begin + j + i, 0), call_->v.strides[3], call_->dim_v,
-                                 spare_ + i * call_->dim_v);
-      finite_ = impl::pack_value_tiles(rows, count, call_->dim_v, to) && finite_;
-    }
-    values_ready_ = true;
-  }
-
-  /// The keys of each lane vector, and of each two that share a product, in whole steps.
-  void take_ranges(segment const* parts, int count, int vectors) {
-    for (int v = 0; v < most_vectors; ++v)
-      of_[v] = {};
-    for (int i = 0; i < count; ++i)
-      for (int v = parts[i].first; v < parts[i].first + parts[i].count; ++v)
-        of_[v] = of_[v].empty() ? key_range{parts[i].begin, parts[i].end} : key_range{of_[v].begin, parts[i].end};
-    for (int v = 0; v < vectors; v += 2) {
-      key_range both = of_[v];
-      if (v + 1 < vectors && !of_[v + 1].empty())
-        both = both.empty() ? of_[v + 1]
-                            : key_range{std::min(both.begin, of_[v + 1].begin), std::max(both.end, of_[v + 1].end)};
-      shared_[v / 2] = {both.begin / impl::tile_pairs * impl::tile_pairs, round_up(both.end, impl::tile_pairs)};
-    }
-  }
-
-  static void hide_rows(float* s, index begin, index end) {
-    for (index j = begin; j < end; ++j)
-      store(s + j * width, batch<float>(-std::numeric_limits<float>::infinity()));
-  }
-
-  void follow_maximum(query_block<float>& block, float const* rescale) const {
+  /// o ← o · rescale.
+  void follow_maximum(float const* rescale) const {
+    query_block<float>& block = *block_at_hand_;
     for (int v = 0; v < block.vectors; ++v) {
       index const lane = v * lanes<float>;
       batch<float> const factor = load(rescale + lane);
@@ -401,15 +409,101 @@ class tile_products {
     }
   }
 
+ private:
+  static constexpr int most_vectors = register_tile<float>::vectors, most_halves = (most_vectors + 1) / 2;
+
+  int halves() const { return (block_at_hand_->vectors + 1) / 2; }
+  int vectors(int half) const { return std::min(2, block_at_hand_->vectors - 2 * half); }
+
+  /// The weights of key `row`, an even one, and the next.
+  float* weights_at(index row, int v) const {
+    return weights_ + ((v / 2 * most_ + row) / 2) * impl::pair_lanes + v % 2 * lanes<float>;
+  }
+
+  void take_ranges(segment const* parts, int count) {
+    std::fill_n(of_, most_vectors, key_range{});
+    for (int i = 0; i < count; ++i)
+      for (int v = parts[i].first; v < parts[i].first + parts[i].count; ++v)
+        of_[v] = {of_[v].empty() ? parts[i].begin : of_[v].begin, parts[i].end};
+    keys_of_ = {most_, 0};
+    for (int half = 0; half < halves(); ++half) {
+      key_range& both = shared_[half] = {most_, 0};
+      for (int v = 2 * half; v < 2 * half + vectors(half); ++v)
+        if (!of_[v].empty())
+          both = {std::min(both.begin, of_[v].begin), std::max(both.end, of_[v].end)};
+      both = {both.begin / impl::tile_pairs * impl::tile_pairs, round_up(both.end, impl::tile_pairs)};
+      keys_of_ = {std::min(keys_of_.begin, both.begin), std::max(keys_of_.end, both.end)};
+    }
+  }
+
+  /// Tiles of two groups of channels lie side by side, and step by step of 32 keys, as the product walks.
+  float* value_tiles(index step, index group) const {
+    return values_ +
+           ((group / 2 * (most_ / impl::tile_pairs) + step) * 2 + group % 2) * impl::tile_size * impl::tile_size;
+  }
+
+  static index padded_dim(problem<float> const& p) { return round_up(p.dim, impl::tile_pairs); }
+
+  /// Whether keys can be read where they lie, and whether the 16 of a group are: the last may be fewer.
+  static bool in_place(problem<float> const& p) { return p.k.strides[3] == 1 && p.dim % impl::tile_pairs == 0; }
+  bool direct(index group) const {
+    return in_place(*call_) && block_.begin + (group + 1) * impl::tile_size <= block_.end;
+  }
+  std::byte const* key_tile(index group) const {
+    index const row = group * impl::tile_size;
+    return direct(group) ? call_->k.at(batch_, head_, block_.begin + row, 0)
+                         : reinterpret_cast<std::byte const*>(copied_key(row));
+  }
+  Eigen::bfloat16* copied_key(index row) const { return keys_ + row % key_rows_ * padded_dim(*call_); }
+  index key_stride(index group) const { return 2 * (direct(group) ? call_->k.strides[2] : padded_dim(*call_)); }
+
+  void take_keys() {
+    index const n = block_.end - block_.begin, ld = padded_dim(*call_);
+    for (index g = 0; g * impl::tile_size < n; ++g) {
+      if (direct(g))
+        continue;
+      for (index j = g * impl::tile_size; j < (g + 1) * impl::tile_size; ++j) {
+        Eigen::bfloat16* const to = copied_key(j);
+        index const dim = j < n ? call_->dim : 0;
+        if (j < n)
+          std::copy_n(impl::unit_row(call_->k.at(batch_, head_, block_.begin + j, 0), call_->k.strides[3], dim, spare_),
+                      dim, to);
+        std::fill_n(to + dim, ld - dim, Eigen::bfloat16{});
+      }
+    }
+  }
+
+  void take_values() {
+    index const n = block_.end - block_.begin;
+    finite_ = true;
+    for (index j = 0; j < n; j += impl::tile_pairs) {
+      Eigen::bfloat16 const* rows[static_cast<std::size_t>(impl::tile_pairs)];
+      index const count = std::min(impl::tile_pairs, n - j);
+      for (index i = 0; i < count; ++i)
+        rows[i] = impl::unit_row(call_->v.at(batch_, head_, block_.begin + j + i, 0), call_->v.strides[3], call_->dim_v,
+                                 spare_ + i * call_->dim_v);
+      finite_ =
+          impl::pack_value_tiles(rows, count, call_->dim_v,
+                                 [&](index c) { return value_tiles(j / impl::tile_pairs, c / impl::tile_size); }) &&
+          finite_;
+    }
+  }
+
   problem<float> const* call_ = nullptr;
-  Eigen::bfloat16* keys_ = nullptr;   // [row][padded dim]
-  float* values_ = nullptr;           // [32 keys][16 channels] tiles
+  Eigen::bfloat16* keys_ = nullptr;   // [row][padded dim], those that are not read in place
+  float* values_ = nullptr;           // tiles of [16 channels][32 keys]
   Eigen::bfloat16* spare_ = nullptr;  // [32][dim or dim_v]
+  float* sums_ = nullptr;             // of the weights made last: l [lane], u [lane]
+  float* weights_ = nullptr;          // [half][two keys][lane of the half]
+  query_block<float>* block_at_hand_ = nullptr;
+  key_range of_[most_vectors];     // keys of a lane vector
+  key_range shared_[most_halves];  // and of a half, in whole steps
+  key_range keys_of_;              // and of all
+  index most_ = 0;                 // keys of a block, in whole steps
+  index key_rows_ = 0;             // of keys_
   index batch_ = 0, head_ = 0;
   key_range block_;
-  bool keys_ready_ = false, values_ready_ = false, finite_ = true;
-  key_range of_[most_vectors];
-  key_range shared_[(most_vectors + 1) / 2];
+  bool ready_ = false, finite_ = true;
 };
 
 #else
