@@ -4,8 +4,8 @@
 #include <heed/kernel/products.hpp>
 
 /// The two products for a few query rows: lanes run along the channels, and every key or value row that is loaded
-/// serves all query rows at hand. Rows are read in their storage and widened in registers; the kernels are instantiated by
-/// arithmetic and storage type alone, once a program, whatever the modifiers.
+/// serves all query rows at hand. Rows are read in their storage and widened in registers; the kernels are instantiated
+/// by arithmetic and storage type alone, once a program, whatever the modifiers.
 
 namespace heed {
 HEED_ISA_BEGIN
