@@ -75,14 +75,16 @@ void merge_states(T& m, T& l, T& u, T* acc, T other_m, T other_l, T other_u, T c
     return other_is_less ? fma(other, factor, mine) : fma(mine, factor, other);
   };
   l = join(l, other_l, sum_of_squares ? r * r : r);
-  for (std::ptrdiff_t c = 0; c < n; ++c) acc[c] = join(acc[c], other_acc[c], r);
+  for (std::ptrdiff_t c = 0; c < n; ++c)
+    acc[c] = join(acc[c], other_acc[c], r);
 }
 
 /// The entropy of a finished row, ln l − u/l in nats (`to_nats`: 1, or ln 2 where u counts log2 e-fold scores); never
 /// below 0, 0 for an empty row.
 template <real T>
 inline T finished_entropy(T l, T u, T to_nats) {
-  if (l == T(0)) return T(0);
+  if (l == T(0))
+    return T(0);
   T const h = std::log(l) - u / l * to_nats;
   return h < T(0) ? T(0) : h;
 }

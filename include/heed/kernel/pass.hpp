@@ -16,10 +16,10 @@ HEED_ISA_BEGIN
 /// How a call is cut into tasks: by shape alone, so that bits do not depend on who runs them.
 template <real T>
 struct pass_shape {
-  index blocks = 1;          // query blocks that walk together
-  index heads = 1;           // query heads that share a block
-  index head_sets = 1;       // per key head
-  index super_blocks = 1;    // per head set
+  index blocks = 1;         // query blocks that walk together
+  index heads = 1;          // query heads that share a block
+  index head_sets = 1;      // per key head
+  index super_blocks = 1;   // per head set
   std::size_t scratch = 0;  // bytes a worker
 
   index tasks(problem<T> const& p) const { return p.batch * p.heads_kv * head_sets * super_blocks; }
@@ -33,10 +33,10 @@ struct pass_scratch {
   row_writer<T> writer;
   key_tiles<T> tiles;
   tile_products products;  // where the call is on tiles
-  T* s = nullptr;        // [key][lane] scores, then weights
-  T* far_s = nullptr;    // a second product
-  T* maximum = nullptr;  // [lane] of the tile
-  T* rescale = nullptr;  // [lane]
+  T* s = nullptr;          // [key][lane] scores, then weights
+  T* far_s = nullptr;      // a second product
+  T* maximum = nullptr;    // [lane] of the tile
+  T* rescale = nullptr;    // [lane]
   std::uint64_t* seen = nullptr;
   T* strip = nullptr;
   T* square = nullptr;
@@ -44,15 +44,19 @@ struct pass_scratch {
   pass_scratch(arena& memory, problem<T> const& p, index count) {
     constexpr index width = block_lanes<T>;
     index const most = std::min(p.keys_at_once(), std::max<index>(p.kv_len, 1));
-    for (index i = 0; i < count; ++i) blocks[i] = query_block<T>(memory, p);
-    if (!p.on_tiles) tiles = key_tiles<T>(memory, p, most);
+    for (index i = 0; i < count; ++i)
+      blocks[i] = query_block<T>(memory, p);
+    if (!p.on_tiles)
+      tiles = key_tiles<T>(memory, p, most);
     index const rows = p.on_tiles ? round_up(most, impl::tile_pairs) : most;
     s = memory.take<T>(std::max(rows * width, rows_at_once(p)));  // before and after the scores, rows pass through
     packer = query_packer<T>(memory, p, s);
     writer = row_writer<T>(memory, p, s);
     if constexpr (has_tiles<T>)
-      if (p.on_tiles) products = tile_products(memory, p, most);
-    if (p.position.has_far()) far_s = memory.take<T>(most * width);
+      if (p.on_tiles)
+        products = tile_products(memory, p, most);
+    if (p.position.has_far())
+      far_s = memory.take<T>(most * width);
     seen = memory.take<std::uint64_t>(most);
     if (p.additive()) {
       strip = memory.take<T>(lanes<T> * lanes<T>);
@@ -139,26 +143,31 @@ class pass {
     index const blocks = std::min(shape_.blocks, (order.size() - first + width - 1) / width);
     for (index i = 0; i < blocks; ++i) {
       own_.packer.pack(own_.blocks[i], order, batch_, first + i * width, band_);
-      if constexpr (OnTiles) own_.products.pack(own_.blocks[i]);
+      if constexpr (OnTiles)
+        own_.products.pack(own_.blocks[i]);
     }
     if constexpr (Rule == normalizer_rule::none)
-      for (index i = 0; i < blocks; ++i) own_.writer.hide_scores(own_.blocks[i]);
+      for (index i = 0; i < blocks; ++i)
+        own_.writer.hide_scores(own_.blocks[i]);
     index const first_row = own_.blocks[0].first_row(), last_row = own_.blocks[blocks - 1].last_row();
     index const step = call_.keys_at_once();
     index era = -1;
     for (block_walk walk(band_, first_row, last_row, step); !walk.done(); walk.advance()) {
       key_range const block{walk.begin(), std::min(walk.begin() + step, band_.kv_len)};
       key_range const keys = hull(band_, first_row, last_row, block);
-      if (keys.empty()) continue;
+      if (keys.empty())
+        continue;
       block_begin_ = keys.begin;
       if constexpr (Rule != normalizer_rule::none)
         if (index const last = std::exchange(era, walk.begin() / era_keys); last >= 0 && last != era)
-          for (index i = 0; i < blocks; ++i) begin_era<Rule, Entropy>(own_.blocks[i], call_.dim_v, call_.unit());
+          for (index i = 0; i < blocks; ++i)
+            begin_era<Rule, Entropy>(own_.blocks[i], call_.dim_v, call_.unit());
       if constexpr (OnTiles)
         own_.products.open(batch_, key_head_, keys);
       else
         own_.tiles.open(batch_, key_head_, keys);
-      for (index i = 0; i < blocks; ++i) tile<OnTiles>(own_.blocks[i], keys);
+      for (index i = 0; i < blocks; ++i)
+        tile<OnTiles>(own_.blocks[i], keys);
     }
     if constexpr (Rule != normalizer_rule::none)
       for (index i = 0; i < blocks; ++i) {
@@ -171,14 +180,17 @@ class pass {
   template <bool OnTiles>
   void tile(query_block<T>& block, key_range keys) {
     int const parts = cut(block, keys);
-    if (parts == 0) return;
+    if (parts == 0)
+      return;
     bool const mixed = std::any_of(parts_, parts_ + parts, [](segment const& part) { return part.mixed != 0; });
-    if constexpr (OnTiles) return tile_on_tiles(block, parts, mixed);
+    if constexpr (OnTiles)
+      return tile_on_tiles(block, parts, mixed);
     bool const sweeps = Maps::any || call_.additive();
     bool guarded = must_guard(parts);
     std::fill_n(own_.maximum, width, -std::numeric_limits<T>::infinity());
     T* const maximum = has_maximum<Rule> && !sweeps ? own_.maximum : nullptr;
-    for (int i = 0; i < parts; ++i) score(block, parts_[i], maximum);
+    for (int i = 0; i < parts; ++i)
+      score(block, parts_[i], maximum);
     if (sweeps || mixed) {
       if (modify_parts(block, parts, sweeps || !has_maximum<Rule>, guarded))
         guarded = guarded || !own_.tiles.values_finite();
@@ -186,7 +198,8 @@ class pass {
       see_all(parts);
     }
     if constexpr (Rule == normalizer_rule::none)
-      for (int i = 0; i < parts; ++i) own_.writer.write_scores(block, own_.s, parts_[i], block_begin_);
+      for (int i = 0; i < parts; ++i)
+        own_.writer.write_scores(block, own_.s, parts_[i], block_begin_);
     else
       normalise(block, parts, guarded);
   }
@@ -194,7 +207,8 @@ class pass {
   /// Whether positions, maps or masks hide keys whose values are not finite: 0 times those would not be 0. A bias seldom
   /// hides any, and is asked afterwards.
   bool must_guard(int parts) {
-    if (Maps::hide_keys || call_.extra.lower_counts) return !own_.tiles.values_finite();
+    if (Maps::hide_keys || call_.extra.lower_counts)
+      return !own_.tiles.values_finite();
     return std::any_of(parts_, parts_ + parts, [&](segment const& part) {
       return part.mixed != 0 && !own_.tiles.values_finite(part.begin, part.end);
     });
@@ -224,10 +238,12 @@ class pass {
         else
           std::fill_n(own_.maximum, width, T(0));
         renew_maximum<true>(block);
-        if (added < rows.begin) tiles.accumulate({std::exchange(added, rows.begin), rows.begin});
+        if (added < rows.begin)
+          tiles.accumulate({std::exchange(added, rows.begin), rows.begin});
         tiles.follow_maximum(own_.rescale);
       };
-      if (scaled || begins(block)) follow_maximum();
+      if (scaled || begins(block))
+        follow_maximum();
       if (tiles.template weigh<Rule, entropy>(rows, scaled, s)) {
         follow_maximum();
         tiles.template weigh<Rule, entropy>(rows, scaled, s);
@@ -236,14 +252,16 @@ class pass {
     }
     tiles.accumulate({added, keys.end});
     bool const hides = mixed || Maps::hide_keys || call_.additive();
-    if (!tiles.finite()) tiles.add_not_finite(hides ? own_.seen : nullptr, plain);
+    if (!tiles.finite())
+      tiles.add_not_finite(hides ? own_.seen : nullptr, plain);
   }
 
   /// The end of the keys from the first on, in whole steps, that every row of the block sees.
   index plain_keys(query_block<T> const& block, key_range keys) const {
     index const end = std::min(block_begin_ + keys.end, band_.hi(block.first_row()));
     key_range const seen{block_begin_ + keys.begin, end};
-    if (seen.empty() || !all_visible(band_, block.first_row(), block.last_row(), seen)) return keys.begin;
+    if (seen.empty() || !all_visible(band_, block.first_row(), block.last_row(), seen))
+      return keys.begin;
     return (end - block_begin_) / impl::tile_pairs * impl::tile_pairs;
   }
 
@@ -257,7 +275,8 @@ class pass {
         parts_[left++].begin = std::max(parts_[i].begin, rows.begin);
       }
     T* const maximum = has_maximum<Rule> && !modifies ? own_.maximum : nullptr;
-    for (int i = 0; i < left; ++i) own_.products.scale(parts_[i], own_.s, maximum);
+    for (int i = 0; i < left; ++i)
+      own_.products.scale(parts_[i], own_.s, maximum);
     if (modifies)
       modify_parts(block, left, true, mixed || Maps::hide_keys || call_.additive());
     else if (!has_maximum<Rule>)
@@ -268,7 +287,8 @@ class pass {
   /// Whether a row has no maximum yet.
   static bool begins(query_block<T> const& block) {
     batch<T> least = load(block.m);
-    for (int v = 1; v < block.vectors; ++v) least = heed::min(load(block.m + v * lanes<T>), least);
+    for (int v = 1; v < block.vectors; ++v)
+      least = heed::min(load(block.m + v * lanes<T>), least);
     return heed::any<T>(least == batch<T>(-std::numeric_limits<T>::infinity()));
   }
 
@@ -281,8 +301,10 @@ class pass {
   /// From scores to weights to values.
   void normalise(query_block<T>& block, int parts, bool guarded) {
     renew_maximum<false>(block);
-    for (int i = 0; i < parts; ++i) weigh(block, parts_[i]);
-    for (int i = 0; i < parts; ++i) accumulate(block, parts_[i], guarded);
+    for (int i = 0; i < parts; ++i)
+      weigh(block, parts_[i]);
+    for (int i = 0; i < parts; ++i)
+      accumulate(block, parts_[i], guarded);
   }
 
   /// Cuts a tile where the lane vectors' visible keys begin and end, so that the staircase of a mask costs what it shows:
@@ -297,21 +319,24 @@ class pass {
     int count = 0;
     for (int v = 0; v < block.vectors; ++v) {
       of[v] = hull(band_, block.first_row(v), block.last_row(v), keys);
-      if (of[v].empty()) continue;
+      if (of[v].empty())
+        continue;
       edges[count++] = of[v].begin;
       edges[count++] = of[v].end;
     }
     detail::sort_few(edges, static_cast<std::size_t>(count));
     int parts = 0;
     for (int e = 0; e + 1 < count; ++e) {
-      if (edges[e] == edges[e + 1]) continue;
+      if (edges[e] == edges[e + 1])
+        continue;
       int first = register_tile<T>::vectors, last = -1;
       for (int v = 0; v < block.vectors; ++v)
         if (of[v].begin <= edges[e] && of[v].end >= edges[e + 1]) {
           first = std::min(first, v);
           last = v;
         }
-      if (last < 0) continue;
+      if (last < 0)
+        continue;
       segment& part = parts_[parts++];
       part = {edges[e] - keys.begin, edges[e + 1] - keys.begin, first, last - first + 1};
       for (int v = first; v <= last; ++v)
@@ -323,27 +348,36 @@ class pass {
 
   /// Scores of a part, and the maxima of those lane vectors that see all of it: hidden scores must not raise them.
   void score(query_block<T>& block, segment const& part, T* maximum) {
-    if (maximum == nullptr || part.mixed == 0) return products_of(block, part, maximum);
+    if (maximum == nullptr || part.mixed == 0)
+      return products_of(block, part, maximum);
     alignas(64) T before[static_cast<std::size_t>(width)];
     std::copy_n(maximum, width, before);
     products_of(block, part, maximum);
     for (int v = 0; v < block.vectors; ++v)
-      if (part.is_mixed(v)) std::copy_n(before + v * lanes<T>, lanes<T>, maximum + v * lanes<T>);
+      if (part.is_mixed(v))
+        std::copy_n(before + v * lanes<T>, lanes<T>, maximum + v * lanes<T>);
   }
 
   void products_of(query_block<T>& block, segment const& part, T* maximum) {
-    if (!call_.position.has_far()) return product(block, part, position_code::near, own_.s, maximum);
+    if (!call_.position.has_far())
+      return product(block, part, position_code::near, own_.s, maximum);
     int const vector_end = part.first + part.count - 1;
     index const nearest = band_.position(block.first_row(part.first)) - (block_begin_ + part.end - 1);
     index const farthest = band_.position(block.last_row(vector_end)) - (block_begin_ + part.begin);
     index const least = band_.causal ? std::max<index>(nearest, 0) : nearest;
     auto const low = call_.position.at(std::min(least, farthest)), high = call_.position.at(farthest);
-    if (low == high) return product(block, part, low, own_.s, maximum);
-    if (low == position_code::far_ahead) product(block, part, low, own_.s, nullptr);
-    if (low == position_code::near) product(block, part, low, own_.s, nullptr);
-    if (low == position_code::far_ahead) overlay(block, part, position_code::near);
-    if (high == position_code::far) overlay(block, part, position_code::far);
-    if (maximum) take_maximum(part, maximum);
+    if (low == high)
+      return product(block, part, low, own_.s, maximum);
+    if (low == position_code::far_ahead)
+      product(block, part, low, own_.s, nullptr);
+    if (low == position_code::near)
+      product(block, part, low, own_.s, nullptr);
+    if (low == position_code::far_ahead)
+      overlay(block, part, position_code::near);
+    if (high == position_code::far)
+      overlay(block, part, position_code::far);
+    if (maximum)
+      take_maximum(part, maximum);
   }
 
   void product(query_block<T>& block, segment const& part, position_code::product which, T* s, T* maximum) {
@@ -351,7 +385,8 @@ class pass {
     index const lane = part.first * lanes<T>, n = part.end - part.begin;
     index const step = call_.additive() && s == own_.s ? 12 : n;  // a multiple of every tile's height
     for (index j = 0; j < n; j += step) {
-      if (step < n) ask_for_planes(block, part, j, j + step);
+      if (step < n)
+        ask_for_planes(block, part, j, j + step);
       index const key = part.begin + j;
       scores<T>(part.count, k.data + key * k.ld, k.ld, std::min(step, n - j), block.q[which] + lane, call_.dim,
                 s + key * width + lane, maximum ? maximum + lane : nullptr);
@@ -391,7 +426,8 @@ class pass {
   void take_maximum(segment const& part, T* maximum) {
     for (int v = part.first; v < part.first + part.count; ++v) {
       batch<T> top = load(maximum + v * lanes<T>);
-      for (index j = part.begin; j < part.end; ++j) top = heed::max(load(own_.s + j * width + v * lanes<T>), top);
+      for (index j = part.begin; j < part.end; ++j)
+        top = heed::max(load(own_.s + j * width + v * lanes<T>), top);
       store(maximum + v * lanes<T>, top);
     }
   }
@@ -401,8 +437,8 @@ class pass {
     lane_bounds<T> const bounds(band_, block.first_row(), block_begin_);
     bool const biases_alone = call_.additive() && !call_.extra.lower_counts;
     std::uint64_t* const seen = guarded || biases_alone ? own_.seen : nullptr;
-    modify_arguments<T> const a{&call_, bounds, block.step, block.row, block.head, batch_, band_.offset, block_begin_,
-                                own_.s, own_.maximum, seen, own_.strip, own_.square};
+    modify_arguments<T> const a{&call_,       bounds, block.step,   block.row, block.head, batch_,     band_.offset,
+                                block_begin_, own_.s, own_.maximum, seen,      own_.strip, own_.square};
     return modify(a, maps_, parts_, parts, all);
   }
 

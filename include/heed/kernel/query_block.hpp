@@ -57,7 +57,8 @@ struct query_block {
   query_block(arena& scratch, problem<T> const& p) {
     constexpr index width = block_lanes<T>;
     index const channels = p.on_tiles ? round_up(p.dim, impl::tile_pairs) / 2 : p.dim;
-    for (int i = 0; i < (p.position.has_far() ? 3 : 1); ++i) q[i] = scratch.take<T>(channels * width);
+    for (int i = 0; i < (p.position.has_far() ? 3 : 1); ++i)
+      q[i] = scratch.take<T>(channels * width);
     factor = scratch.take<T>(width);
     o = scratch.take<T>(accumulator_channels(p) * width);
     m = scratch.take<T>(width);
@@ -65,7 +66,8 @@ struct query_block {
     u = scratch.take<T>(width);
     if (p.kv_len > era_keys) {
       before[0] = scratch.take<T>(accumulator_channels(p) * width);
-      for (int i = 1; i < 4; ++i) before[i] = scratch.take<T>(width);
+      for (int i = 1; i < 4; ++i)
+        before[i] = scratch.take<T>(width);
     }
     step = scratch.take<T>(width);
     row = scratch.take<index>(width);
@@ -82,7 +84,8 @@ struct query_block {
 /// Adds the sums of earlier keys, if any, to those of the keys since.
 template <normalizer_rule Rule, bool Entropy, real T>
 HEED_NOINLINE void join_before(query_block<T>& b, index dim_v, T unit) {
-  if (!b.has_before) return;
+  if (!b.has_before)
+    return;
   constexpr index width = block_lanes<T>;
   auto const& [o, m, l, u] = b.before;
   for (index lane = 0; lane < b.vectors * lanes<T>; lane += lanes<T>) {
@@ -139,19 +142,20 @@ class query_packer {
     bool const one_factor = call_->said.row_scale == row_scale_rule::none;
     std::fill_n(to.keys, width, 0);
     if (call_->counts_rows)
-      for (index i = 0; i < to.count; ++i) to.keys[i] = call_->visible_keys(counted, batch, to.head[i], to.row[i]);
+      for (index i = 0; i < to.count; ++i)
+        to.keys[i] = call_->visible_keys(counted, batch, to.head[i], to.row[i]);
     if (one_factor)
       std::fill_n(to.factor, width, static_cast<T>(call_->row_factor(0, 0, 0) * to_unit));
     else
       for (index i = 0; i < width; ++i)
-        to.factor[i] =
-            static_cast<T>(call_->row_factor(to.head[i], counted.position(to.row[i]), to.keys[i]) * to_unit);
+        to.factor[i] = static_cast<T>(call_->row_factor(to.head[i], counted.position(to.row[i]), to.keys[i]) * to_unit);
     to.has_before = false;
     std::fill_n(to.m, width, -std::numeric_limits<T>::infinity());
     std::fill_n(to.l, width, T(0));
     std::fill_n(to.u, width, T(0));
     std::fill_n(to.o, width * accumulator_channels(*call_), T(0));
-    if (call_->on_tiles) return;  // packed by `tile_products`
+    if (call_->on_tiles)
+      return;  // packed by `tile_products`
     for (int product = 0; product < (call_->position.has_far() ? 3 : 1); ++product)
       for (int v = 0; v < to.vectors; ++v)
         pack_vector(to, v, static_cast<position_code::product>(product), order.heads == 1, b);
@@ -164,14 +168,16 @@ class query_packer {
   static void place(query_block<T>& to, lane_order const& order, index first) {
     constexpr index width = block_lanes<T>;
     index const last = first + to.count - 1;
-    for (index i = 0; i < width; ++i) to.row[i] = std::min(first + i, last);
+    for (index i = 0; i < width; ++i)
+      to.row[i] = std::min(first + i, last);
     std::fill_n(to.head, width, order.first_head);
     if (order.heads > 1)
       for (index i = 0; i < width; ++i) {
         to.head[i] = order.head(to.row[i]);
         to.row[i] = order.row(to.row[i]);
       }
-    for (index i = 0; i < width; ++i) to.step[i] = static_cast<T>(to.row[i] - to.row[0]);
+    for (index i = 0; i < width; ++i)
+      to.step[i] = static_cast<T>(to.row[i] - to.row[0]);
   }
 
   void pack_vector(query_block<T>& to, int vector, position_code::product which, bool one_head, band const& b) {
@@ -186,13 +192,15 @@ class query_packer {
       for (index i = 0; i < count; ++i)
         load_rows(q.at(to.batch, to.head[lane + i], to.row[lane + i], 0), q.kind, q.strides[2], q.strides[3], 1,
                   call_->dim, rows_ + i * ld, ld);
-      if (call_->position.rotates()) turn(to, lane, count, which, b);
+      if (call_->position.rotates())
+        turn(to, lane, count, which, b);
     }
     pack_lanes(rows, ld, count, call_->dim, to.factor + lane, to.q[which] + lane, index{block_lanes<T>});
   }
 
   void turn(query_block<T> const& to, index lane, index count, position_code::product which, band const& b) {
-    if (!rotator_) rotator_.emplace(call_->position.turn, turning_);
+    if (!rotator_)
+      rotator_.emplace(call_->position.turn, turning_);
     for (index i = 0; i < count; ++i) {
       rotator_->seek(call_->position.query_position(which, b.position(to.row[lane + i])));
       rotator_->rotate(rows_ + i * padded());
@@ -215,14 +223,17 @@ class row_writer {
 
   /// @param rows room for `rows_at_once` numbers, used while writing only
   row_writer(arena& scratch, problem<T> const& p, T* rows) : call_(&p), rows_(rows) {
-    if (p.said.gate) gate_ = scratch.take<T>(padded());
-    if (p.said.normalizer == normalizer_rule::none) scores_ = scratch.take<T>(lanes<T> * key_block);
+    if (p.said.gate)
+      gate_ = scratch.take<T>(padded());
+    if (p.said.normalizer == normalizer_rule::none)
+      scores_ = scratch.take<T>(lanes<T> * key_block);
   }
 
   template <normalizer_rule Rule>
   void write(query_block<T> const& from) const {
     for (int v = 0; v < from.vectors; ++v)
-      if (Rule != normalizer_rule::softmax || !write_plain(from, v)) write_vector<Rule>(from, v);
+      if (Rule != normalizer_rule::softmax || !write_plain(from, v))
+        write_vector<Rule>(from, v);
   }
 
   /// Scores of a tile, `[key][lane]`, to where they belong in `out` [batch, heads_q, q_len, kv_len].
@@ -256,7 +267,8 @@ class row_writer {
       std::fill_n(row, n, T(0));
     } else if (operand const& gate = call_->said.gate) {
       load_rows(gate.at(batch, head, i, 0), gate.kind, 0, gate.strides[3], 1, n, gate_, n);
-      for (index c = 0; c < n; ++c) row[c] *= gate_[c];
+      for (index c = 0; c < n; ++c)
+        row[c] *= gate_[c];
     }
     store_row(row, n, call_->out.row(batch, head, i), call_->out.kind, call_->out.strides[3]);
     report(batch, head, i, r);
@@ -267,9 +279,11 @@ class row_writer {
   bool write_plain(query_block<T> const& from, int vector) const {
     index const lane = vector * lanes<T>, count = std::min<index>(lanes<T>, from.count - lane);
     description const& said = call_->said;
-    if (said.lse || said.entropy || said.sink_logits || !writes_through(from, lane, count)) return false;
+    if (said.lse || said.entropy || said.sink_logits || !writes_through(from, lane, count))
+      return false;
     batch<T> const l = load(from.l + lane);
-    if (heed::any<T>(l == batch<T>(T(0)))) return false;
+    if (heed::any<T>(l == batch<T>(T(0))))
+      return false;
     alignas(64) T factor[static_cast<std::size_t>(lanes<T>)];
     store(factor, batch<T>(T(1)) / l);
     write_rows(from, lane, count, factor);
@@ -290,7 +304,8 @@ class row_writer {
     }
     if (!any_empty && writes_through(from, lane, count)) {
       write_rows(from, lane, count, factor);
-      for (index i = 0; i < count; ++i) report(from.batch, from.head[lane + i], from.row[lane + i], results[i]);
+      for (index i = 0; i < count; ++i)
+        report(from.batch, from.head[lane + i], from.row[lane + i], results[i]);
       return;
     }
     unpack_lanes(from.o + lane, index{block_lanes<T>}, call_->dim_v, factor, rows_, padded(), count);
@@ -305,13 +320,16 @@ class row_writer {
 
   /// Whether rows can be transposed straight into `out`: nothing to convert, no gate, and rows of one head.
   bool writes_through(query_block<T> const& from, index lane, index count) const {
-    if (call_->out.kind != kind_of<T>() || call_->out.strides[3] != 1 || call_->said.gate) return false;
+    if (call_->out.kind != kind_of<T>() || call_->out.strides[3] != 1 || call_->said.gate)
+      return false;
     return from.head[lane] == from.head[lane + count - 1] && from.row[lane + count - 1] - from.row[lane] == count - 1;
   }
 
   void report(index batch, index head, index i, row_result const& r) const {
-    if (call_->said.lse) call_->said.lse.store(batch, head, i, r.lse);
-    if (call_->said.entropy) call_->said.entropy.store(batch, head, i, r.empty ? 0 : r.entropy);
+    if (call_->said.lse)
+      call_->said.lse.store(batch, head, i, r.lse);
+    if (call_->said.entropy)
+      call_->said.entropy.store(batch, head, i, r.empty ? 0 : r.entropy);
   }
 
   index padded() const { return round_up<index>(call_->dim_v, lanes<T>); }

@@ -56,12 +56,14 @@ HEED_NOINLINE void weigh_tile(T* s, index n, T const* maximum, T* sum, T* entrop
       batch<T> const score = load(place);
       batch<T> const w = weight_of<Rule, Scaled>(score, top[v]);
       total[v] = added_to_sum<Rule>(w, total[v]);
-      if constexpr (Entropy) spread[v] = added_to_entropy(w, score, top[v], spread[v]);
+      if constexpr (Entropy)
+        spread[v] = added_to_entropy(w, score, top[v], spread[v]);
       store(place, w);
     });
   unroll<Vectors>([&](auto v) HEED_LAMBDA_INLINE {
     store(sum + v * lanes<T>, load(sum + v * lanes<T>) + total[v]);
-    if constexpr (Entropy) store(entropy + v * lanes<T>, load(entropy + v * lanes<T>) + spread[v]);
+    if constexpr (Entropy)
+      store(entropy + v * lanes<T>, load(entropy + v * lanes<T>) + spread[v]);
   });
 }
 
