@@ -6,9 +6,9 @@
 
 /// The pass: pack → score → modify → normalise → accumulate → finish.
 ///
-/// Vector lanes hold queries. A task takes up to `most_blocks` blocks of queries of one (batch, key head) over their
+/// Vector lanes hold queries. A task takes a few blocks of queries of one (batch, key head), see `shape`, over their
 /// visible keys, key block by key block; nothing horizontal happens anywhere, keys and values are broadcast from where
-/// they lie, and the rescale of the running softmax rides on loading the accumulators.
+/// they lie, and the rescale of the running softmax rides on loading the accumulators; on tiles it comes late and alone.
 
 namespace heed {
 HEED_ISA_BEGIN

@@ -44,7 +44,7 @@ inline constexpr index most_keys = std::max(key_block, key_block_on_tiles);
 inline constexpr index era_keys = 16 * key_block;
 static_assert(era_keys % key_block_on_tiles == 0);
 
-/// The most query blocks that walk over the keys together, sharing what is converted, rotated or checked per key block.
+/// Query blocks that walk over the keys together (`pass::shape` may double them), sharing what is made of a key block.
 /// One copy per 256 queries costs under 5 %, per 64 queries 8–11 %.
 template <real T>
 inline constexpr int most_blocks = 256 / block_lanes<T> < 1 ? 1 : 256 / block_lanes<T>;

@@ -5,9 +5,9 @@
 #include <heed/kernel/query_block.hpp>
 #include <heed/kernel/weights.hpp>
 
-/// The two products on AMX tiles, for calls whose queries, keys and values are bfloat16: the same score tile
-/// `[key][lane]` and the same accumulators `[channel][lane]` as in float, so that every stage between the products is
-/// the pass's own. Scores and sums are float; weights are rounded to bfloat16, and the row sum takes them in rounded.
+/// The two products on AMX tiles, for calls whose queries, keys and values are bfloat16, and the weights between them,
+/// which lie in pairs of keys. Scores `[key][lane]` and accumulators `[channel][lane]` are the pass's, and so is the
+/// modify stage. Scores and sums are float; weights are rounded to bfloat16, and the row sum takes them in rounded.
 
 namespace heed {
 HEED_ISA_BEGIN
