@@ -133,8 +133,8 @@ def prefill(shape, text, shares, eigen, libraries):
         case, what = f"prefill/{shape}/{sees}", f"{text}, {sees}"
         lines.append(share(f"{what}: share of the FMA peak", case, least))
         lines.append(ratio(f"{what}: × blocked Eigen", case, "against_eigen", floor))
-        lines.append(beside(f"{what}: × the best of oneDNN, ONNX Runtime, OpenBLAS", case,
-                            r"onednn.*|onnxruntime.*|openblas", library))
+        lines.append(beside(f"{what}: × the best of oneDNN, ONNX Runtime, OpenBLAS, ggml", case,
+                            r"onednn.*|onnxruntime.*|openblas|ggml.*", library))
     return lines
 
 

@@ -80,22 +80,24 @@ class Program:
 
 def start_programs(given):
     """heed's first."""
-    one_thread = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+    # numpy would ask for huge pages, which the arrays of the other programs do not have.
+    one_thread = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1",
+                  "NUMPY_MADVISE_HUGEPAGE": "0"}
     products = os.path.join(given.programs, "heed_peers_products")
     if not os.path.exists(products):
         sys.exit(f"run.py: no {products}; bench/peers/run.sh builds it")
     programs = [Program("heed, Eigen, OpenBLAS", [products], one_thread)]
-    for kind in ("system", "gomp", "sycl"):
-        command = os.path.join(given.programs, f"heed_peers_onednn_{kind}")
+    for kind in ("onednn_system", "onednn_gomp", "onednn_sycl", "ggml"):
+        command = os.path.join(given.programs, f"heed_peers_{kind}")
         environment = dict(one_thread)
-        if kind == "sycl":
+        if kind == "onednn_sycl":
             library = os.path.join(given.peers, "onednn_sycl", "lib")
             environment |= {"LD_LIBRARY_PATH": library, "DPCPP_CPU_NUM_CUS": "1", "ONEDNN_VERBOSE": "none",
                             "OCL_ICD_FILENAMES": os.path.join(library, "libintelocl.so")}
         if os.path.exists(command):
-            programs.append(Program(f"oneDNN ({kind})", [command], environment))
+            programs.append(Program(kind, [command], environment))
         else:
-            print(f"skipped: oneDNN ({kind}) is not there", file=sys.stderr)
+            print(f"skipped: {kind} is not there", file=sys.stderr)
     script = os.path.join(os.path.dirname(os.path.abspath(__file__)), "python_peers.py")
     python = os.path.join(given.peers, "python", "bin", "python")
     for module in ("onnxruntime", "torch"):
@@ -193,7 +195,7 @@ def draw(cases, path):
     import matplotlib.pyplot as plt
 
     palette = ["#E69F00", "#F0D070", "#999999", "#CCCCCC", "#009E73", "#56B4E9", "#80C8B0", "#CC79A7", "#E0B0D0",
-               "#D55E00", "#000000"]
+               "#D55E00", "#A0522D", "#F4A582"]
     names = list(dict.fromkeys(name for case in cases.values() for name in case["peers"] if name != "heed"))
     colour = {name: palette[i % len(palette)] for i, name in enumerate(names)}
     figure, axes = plt.subplots(figsize=(8.6, 0.42 * len(cases) + 1.2), facecolor="white")

@@ -1,8 +1,8 @@
 #!/bin/sh
 # sh bench/peers/run.sh [ARGUMENT OF run.py...]
 #
-# heed beside OpenBLAS, Eigen, oneDNN, ONNX Runtime and PyTorch: builds the programs, lets all take turns, prints the
-# table and writes peers.json, peers.md and peers.png into build/native/peers. `sh bench/peers/setup.sh` first; what it
+# heed beside OpenBLAS, Eigen, oneDNN, ggml, ONNX Runtime and PyTorch: builds the programs, lets all take turns, prints
+# the table and writes peers.json, peers.md and peers.png into build/native/peers. `sh bench/peers/setup.sh` first; what it
 # could not install is skipped.
 set -eu
 

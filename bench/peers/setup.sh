@@ -1,8 +1,8 @@
 #!/bin/sh
 # sh bench/peers/setup.sh [DIRECTORY]    (default: build/peers)
 #
-# Installs what heed is compared with into virtual environments below DIRECTORY: PyTorch, ONNX Runtime and two oneDNNs
-# from the Python package index, and on Debian and Ubuntu the system's oneDNN and OpenBLAS by apt. What cannot be
+# Installs what heed is compared with into virtual environments below DIRECTORY: PyTorch, ONNX Runtime, two oneDNNs and
+# ggml from the Python package index, and on Debian and Ubuntu the system's oneDNN and OpenBLAS by apt. What cannot be
 # installed is named and left out; run.sh goes without it. About 7 GB, most of it the CUDA libraries without which the
 # index's PyTorch for x86-64 does not load; HEED_TORCH_INDEX may name an index that has a smaller one for CPUs.
 set -u
@@ -37,4 +37,6 @@ fi
 # 3.2, the last that the index has with OpenMP; and the newest, which runs through SYCL and Intel's OpenCL.
 environment onednn_gomp onednn-cpu-gomp onednn-devel-cpu-gomp || skip onednn_gomp
 environment onednn_sycl onednn onednn-devel || skip onednn_sycl
+# Compiled here, for this machine: its wheels are for any.
+environment ggml --no-binary ggml-python ggml-python || skip ggml
 echo "setup: peers are in $peers${skipped:+; left out:$skipped}"
