@@ -1,5 +1,5 @@
-// One idea: modifiers follow the tensors. `causal` hides the future; with fewer key heads than query heads (GQA), groups
-// of query heads share one.
+// One idea: modifiers follow the tensors. `causal` hides the future; with fewer key heads than query heads (GQA),
+// groups of query heads share one.
 
 #include <heed/attention/attention.hpp>
 

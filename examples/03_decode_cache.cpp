@@ -1,4 +1,5 @@
-// One idea: a prompt and a single token are the same call. The cache holds raw keys and grows; queries stand at its end.
+// One idea: a prompt and a single token are the same call. The cache holds raw keys and grows;
+// queries stand at its end.
 
 #include <heed/attention/attention.hpp>
 #include <heed/position/rotary.hpp>

@@ -22,7 +22,8 @@ struct kerple {
   }
 };
 
-/// XPOS: the rotary score times xi^distance, 0 < xi < 1 (arXiv 2212.10554; causal only). In this form nothing overflows.
+/// XPOS: the rotary score times xi^distance, 0 < xi < 1 (arXiv 2212.10554; causal only).
+/// In this form nothing overflows.
 auto xpos(float xi) {
   return heed::score{[rate = std::log(xi)](auto s, auto at) {
     return s * heed::exp(rate * heed::max(at.distance(), decltype(s)(0.0f)));

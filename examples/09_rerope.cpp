@@ -38,7 +38,8 @@ int main() {
   }
   std::printf("* a distance that the model has never seen\n\n");
 
-  // A prompt, then token by token. The cache keeps raw keys, and the last `window` turned ones: nothing is turned again.
+  // A prompt, then token by token. The cache keeps raw keys, and the last `window` turned ones:
+  // nothing is turned again.
   Eigen::Index const prompt = 1000, end = 1032;
   matrix const q = matrix::Random(end, dim), k = matrix::Random(end, dim), v = matrix::Random(end, dim);
   matrix whole(end, dim), out(end, dim);

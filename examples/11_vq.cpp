@@ -1,5 +1,5 @@
-// One idea: when every key is replaced by the nearest of S vectors, a row of softmax attention has S different weights, and
-// the time grows with the length, not with its square. Writes a table of times, dense beside VQ, for plot_vq.py.
+// One idea: when every key is replaced by the nearest of S vectors, a row of softmax attention has S different weights,
+// and the time grows with the length, not with its square. Writes a table of times, dense beside VQ, for plot_vq.py.
 //
 //     heed_example_11_vq [longest length, 16384] [table.csv]
 

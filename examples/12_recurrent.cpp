@@ -1,5 +1,5 @@
-// One idea: softmax attention is a recurrent network that reads everything again for every token. Its state is dim_v + 2
-// numbers, and a stack of layers needs no cache at all, if one pays in time.
+// One idea: softmax attention is a recurrent network that reads everything again for every token. Its state is dim_v +
+// 2 numbers, and a stack of layers needs no cache at all, if one pays in time.
 
 #include <heed/recurrent/constant_space.hpp>
 

@@ -1,5 +1,5 @@
-// One idea: longer contexts blur attention, and one can watch it. Entropy of attention rows against length, plain beside
-// log-n, of a real model's queries and keys:
+// One idea: longer contexts blur attention, and one can watch it. Entropy of attention rows against length, plain
+// beside log-n, of a real model's queries and keys:
 //
 //     13_diagnostics --model stories260K.bin --tokenizer tok512.bin --text stories.txt --csv entropy.csv
 //     plot_diagnostics.py entropy.csv entropy.png
@@ -42,8 +42,8 @@ heed::tensor<float, 3> copy_of(heed::view<float const, 3> const& x) {
   return copy;
 }
 
-/// What the layers ask and answer while the model reads `windows` times `length` tokens of a text: BOS and a paragraph, BOS
-/// and a paragraph …
+/// What the layers ask and answer while the model reads `windows` times `length` tokens of a text: BOS and a paragraph,
+/// BOS and a paragraph …
 sample read_text(std::map<std::string, std::string> const& files, index length, index windows) {
   example::llama2 const model(files.at("--model"));
   auto const& shape = model.shape();
@@ -88,8 +88,8 @@ sample random_rows(index length) {
   return s;
 }
 
-/// The last 64 of the first n tokens over all that they see: entropy from the kernel, support from the weights, which the
-/// identity for values hands out.
+/// The last 64 of the first n tokens over all that they see: entropy from the kernel, support from the weights, which
+/// the identity for values hands out.
 template <class... Modifiers>
 summary look(sample const& s, layer_rows const& layer, index n, Modifiers const&... modifiers) {
   index const rows = 64, heads = layer.q.extent(0), dim = layer.q.extent(2);

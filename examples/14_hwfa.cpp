@@ -1,5 +1,5 @@
-// One idea: layers compose. HWFA (kexue.fm/archives/9603): windows with RoPE below, one full layer on top without positions
-// and with log-n. The windows' caches stay small, and the top layer sees everything at any length.
+// One idea: layers compose. HWFA (kexue.fm/archives/9603): windows with RoPE below, one full layer on top without
+// positions and with log-n. The windows' caches stay small, and the top layer sees everything at any length.
 
 #include <heed/attention/attention.hpp>
 #include <heed/position/rotary.hpp>

@@ -1,5 +1,6 @@
-// One idea: attention's scores are worth something without softmax and values. GlobalPointer (arXiv 2208.03054) finds spans:
-// head a says by s_a(i, j) > 0 that tokens i…j are an entity of type a. Only the few positive pairs are ever handed out.
+// One idea: attention's scores are worth something without softmax and values. GlobalPointer (arXiv 2208.03054) finds
+// spans: head a says by s_a(i, j) > 0 that tokens i…j are an entity of type a.
+// Only the few positive pairs are ever handed out.
 
 #include <heed/attention/scores.hpp>
 #include <heed/position/rotary.hpp>
@@ -14,8 +15,8 @@ int main() {
   constexpr heed::index len = 8, dim = 64;
   using matrix = Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
 
-  // What a trained encoder would give: "starts a person" is one direction of the queries and the ends' keys, and so on. RoPE
-  // is what tells (Ada, Lovelace) from (Ada, Babbage): the same directions, but a longer way from start to end.
+  // What a trained encoder would give: "starts a person" is one direction of the queries and the ends' keys, and so on.
+  // RoPE is what tells (Ada, Lovelace) from (Ada, Babbage): the same directions, but a longer way from start to end.
   matrix q = matrix::Zero(2 * len, dim), k = matrix::Zero(2 * len, dim);
   auto const mark = [&](int type, heed::index first, heed::index last) {
     q.row(type * len + first).setConstant(1);

@@ -13,12 +13,14 @@
 
 /// The front door.
 ///
-/// - prefill/<shape>/<full|causal|window>: one thread, float. Counters: gflops (visible pairs only), peak_gflops and of_peak
-///   (multiply-adds of this process at this moment), against_eigen and against_openblas (the floors' time ÷ heed's).
+/// - prefill/<shape>/<full|causal|window>: one thread, float. Counters: gflops (visible pairs only), peak_gflops and
+///   of_peak (multiply-adds of this process at this moment), against_eigen and against_openblas (the floors' time ÷
+///   heed's).
 /// - prefill/…/2threads: against the peak of two; threads/<shape>: of_one_thread is one thread's time ÷ two threads'.
 /// - amx/<shape>: bfloat16 on tiles, where the build has them; of_peak is of fp32's, tile_gflops the tiles' own.
 /// - modifier/<name>: one modifier at dim 64, 2048 × 2048, full; of_plain: time without it ÷ time with it.
-/// - decode/<shape>/<storage>: one new token; gbytes, bandwidth_gbytes and of_bandwidth (reading the same keys and values).
+/// - decode/<shape>/<storage>: one new token; gbytes, and against a read of the same keys and values
+///   bandwidth_gbytes and of_bandwidth.
 /// - decode/…/2threads: the same on heed::thread_pool, against the limits of two threads.
 /// - fixed_cost: one query, 16 keys of dim 64, against Eigen's 16 × 64 matrix–vector product.
 

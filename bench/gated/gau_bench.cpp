@@ -10,8 +10,8 @@
 ///
 /// - squared_relu/<len>x<dim>/<e>: relu² attention; against_softmax: softmax's time ÷ its time (above 1: faster).
 /// - layer/<len>: a GAU layer of GAU-α's size (768, 1536, 128); gflops, of_peak, against_softmax.
-/// - mixed_chunk/<len>, linear/<len>, retention/<len>: s = 128, e = 256; slope: d log(time) / d log(len) from the length
-///   before to this one, both taken in turns; dense: squared-ReLU attention's time ÷ its time.
+/// - mixed_chunk/<len>, linear/<len>, retention/<len>: s = 128, e = 256; slope: d log(time) / d log(len) from the
+///   length before to this one, both taken in turns; dense: squared-ReLU attention's time ÷ its time.
 
 namespace {
 

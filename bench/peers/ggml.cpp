@@ -30,7 +30,9 @@ class attention {
     backend_.reset(ggml_backend_cpu_init());
     ggml_backend_cpu_set_n_threads(backend_.get(), 1);
     ggml_context* const at = memory_.get();
-    ggml_type const type = c.storage == "half" ? GGML_TYPE_F16 : c.storage == "bfloat16" ? GGML_TYPE_BF16 : GGML_TYPE_F32;
+    ggml_type const type = c.storage == "half"       ? GGML_TYPE_F16
+                           : c.storage == "bfloat16" ? GGML_TYPE_BF16
+                                                     : GGML_TYPE_F32;
     ggml_tensor* const q = ggml_new_tensor_3d(at, GGML_TYPE_F32, c.dim, c.q_len, c.heads_q);
     ggml_tensor* const k = ggml_new_tensor_3d(at, type, c.dim, c.kv_len, c.heads_kv);
     ggml_tensor* const v = fused ? ggml_new_tensor_3d(at, type, c.dim, c.kv_len, c.heads_kv)

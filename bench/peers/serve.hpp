@@ -45,8 +45,8 @@ struct contender {
   std::function<float(std::size_t)> result;  // the i-th number of [heads_q, q_len, dim]
 };
 
-/// Answers until `quit` or the end of the input. `prepare(call)` gives the contenders; what they capture must live until
-/// it is called again.
+/// Answers until `quit` or the end of the input. `prepare(call)` gives the contenders; what they capture must live
+/// until it is called again.
 inline int serve(std::function<std::vector<contender>(call const&)> const& prepare) {
   std::vector<contender> all;
   call shape;

@@ -4,10 +4,11 @@
 
 /// What rectified rotary codes cost beside plain RoPE.
 ///
-/// - rerope/prefill/dim:N, leaky_rerope/…, self_extend/…: causal, 4096 × 4096, window 1024, one head, one thread. of_rope: the
-///   time of this code ÷ that of rotary in the same run (1.15 is the promise for ReRoPE; two whole products would be near 1.5).
-/// - rerope/decode/dim:N: one token from a kv_cache of 16384 keys, 8 heads. of_plain: ÷ plain attention over a raw cache;
-///   of_rope: ÷ a cache of turned keys (1.1 is the promise).
+/// - rerope/prefill/dim:N, leaky_rerope/…, self_extend/…: causal, 4096 × 4096, window 1024, one head, one thread.
+///   of_rope: the time of this code ÷ that of rotary in the same run (1.15 is the promise for ReRoPE;
+///   two whole products would be near 1.5).
+/// - rerope/decode/dim:N: one token from a kv_cache of 16384 keys, 8 heads. of_plain: ÷ plain attention over a raw
+///   cache; of_rope: ÷ a cache of turned keys (1.1 is the promise).
 
 namespace {
 

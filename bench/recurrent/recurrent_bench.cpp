@@ -15,8 +15,8 @@
 
 /// What a sequence leaves behind in memory, and what one more token costs: one head of 128 channels, float, one thread.
 ///
-/// - <form>/<n>: the time of a step after n tokens. state_bytes: what the heap holds then beyond what it held before the
-///   form was made, asked of the C library (glibc; 0 elsewhere), not of the form. bytes_a_token: its share.
+/// - <form>/<n>: the time of a step after n tokens. state_bytes: what the heap holds then beyond what it held before
+///   the form was made, asked of the C library (glibc; 0 elsewhere), not of the form. bytes_a_token: its share.
 /// - kv_cache keeps every key and value, for comparison; vq_state has 512 codes and 512 recent keys; linear is elu + 1,
 ///   retention the identity with decay; reread computes keys and values anew from the token (recurrent_attention).
 

@@ -43,7 +43,8 @@ struct openblas_products {
 #endif
 
 /// Per block of queries S = Q·Kᵀ over the keys that any of them sees, softmax of each row's own keys, then S·V.
-/// `block` queries at a time, or as many as are quickest. q [heads_q, q_len, dim], k and v [heads_kv, kv_len, dim], out as q, all contiguous.
+/// `block` queries at a time, or as many as are quickest.
+/// q [heads_q, q_len, dim], k and v [heads_kv, kv_len, dim], out as q, all contiguous.
 template <class Products>
 void composed_attention(shape const& call, visible sees, heed::view<float const, 3> q, heed::view<float const, 3> k,
                         heed::view<float const, 3> v, heed::view<float, 3> out, std::vector<float>& scratch,

@@ -21,9 +21,9 @@
 
 /// What the machine can do at this moment, and how a kernel is compared with it.
 ///
-/// Clocks move, and neighbours on the same core come and go: a share of a peak that was measured a second ago says little.
-/// So every case samples the limit, and whatever else it is compared with, *between* its own iterations, and divides
-/// medians.
+/// Clocks move, and neighbours on the same core come and go: a share of a peak that was measured a second ago says
+/// little. So every case samples the limit, and whatever else it is compared with, *between* its own iterations, and
+/// divides medians.
 
 namespace bench {
 
@@ -39,8 +39,8 @@ inline double now(bool of_this_thread) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
 }
 
-/// Seconds that f() takes. With one worker the thread's own clock decides, so that a machine that is busy with something
-/// else does not spoil long samples more than short ones.
+/// Seconds that f() takes. With one worker the thread's own clock decides, so that a machine that is busy with
+/// something else does not spoil long samples more than short ones.
 template <class F>
 double seconds(F&& f, int workers = 1) {
   double const start = now(workers == 1);
@@ -60,8 +60,8 @@ inline double median(std::vector<double> values) {
 
 // --- limits --------------------------------------------------------------------------------------------------------
 
-/// Independent sums of the peak loop: at least latency × pipes (4 × 2 on x86, 4 × 4 on wide Arm cores), and no more than
-/// stay in registers beside two factors and a product.
+/// Independent sums of the peak loop: at least latency × pipes (4 × 2 on x86, 4 × 4 on wide Arm cores), and no more
+/// than stay in registers beside two factors and a product.
 #if defined(__AVX512F__) || defined(__aarch64__)
 inline constexpr int peak_sums = 24;
 #else
@@ -73,8 +73,8 @@ inline constexpr int peak_sums = 12;
 template <class T>
 HEED_NOINLINE double multiply_add(std::ptrdiff_t steps) {
   using batch = heed::batch<T>;
-  // Volatile, not benchmark::DoNotOptimize: that of 1.7 makes g++ 12 drop the store before it (constraint "+m,r"), and the
-  // sums then start from what the stack held, denormals among it.
+  // Volatile, not benchmark::DoNotOptimize: that of 1.7 makes g++ 12 drop the store before it (constraint "+m,r"), and
+  // the sums then start from what the stack held, denormals among it.
   T volatile unknown_factor = T(0.5), unknown_start = T(1);
   T const factor = unknown_factor, start = unknown_start;
   batch const a(factor), b(start);

@@ -8,8 +8,8 @@
 #include <cstdint>
 #include <memory>
 
-/// VQ attention: one head of 128 channels, 512 codes, blocks of 512 rows, causal, float, one thread; keys come raw, and are
-/// encoded within the time that is measured.
+/// VQ attention: one head of 128 channels, 512 codes, blocks of 512 rows, causal, float, one thread; keys come raw, and
+/// are encoded within the time that is measured.
 ///
 /// - vq/length/<n>: slope, the log–log slope of the time from n/2 to n, both sampled in turn (1 is linear, 2 the dense
 ///   kernel), and us_per_row. slope_from_4k: the same from 4096 to n.

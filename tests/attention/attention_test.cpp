@@ -24,7 +24,8 @@ struct laid_out {
   std::vector<T> memory;
   view<T const, 4> seen;
 
-  laid_out(tensor<T, 4> const& x, index_array<4> const& strides, index origin, index size) : memory(static_cast<std::size_t>(size)) {
+  laid_out(tensor<T, 4> const& x, index_array<4> const& strides, index origin, index size)
+      : memory(static_cast<std::size_t>(size)) {
     view<T, 4> const to(memory.data() + origin, x.extents(), strides);
     for_each_place(x.extents(), [&](index a, index b, index c, index d) { to(a, b, c, d) = x(a, b, c, d); });
     seen = to;
@@ -34,7 +35,8 @@ struct laid_out {
 }  // namespace
 
 TEST_CASE("The contract's spellings compile and run", "[contract]") {
-  Eigen::MatrixXf const q = Eigen::MatrixXf::Random(3, 16), k = Eigen::MatrixXf::Random(9, 16), v = Eigen::MatrixXf::Random(9, 8);
+  Eigen::MatrixXf const q = Eigen::MatrixXf::Random(3, 16), k = Eigen::MatrixXf::Random(9, 16),
+                        v = Eigen::MatrixXf::Random(9, 8);
   Eigen::MatrixXf out(5, 8), expected(3, 8);
   index const left = -1;
   auto const w = window{left < 0 ? unbounded : left, unbounded};
@@ -89,9 +91,12 @@ TEST_CASE("Rank 2 is a head, rank 3 heads, rank 4 batches of heads", "[contract]
     tensor<float, 2> two({q_len, 12});
     bool same = true;
     for (index b = 0; b < 2; ++b) {
-      auto const batch = [&](auto const& x) { return view<float const, 3>(&x(b, 0, 0, 0), {x.extent(1), x.extent(2), x.extent(3)}); };
+      auto const batch = [&](auto const& x) {
+        return view<float const, 3>(&x(b, 0, 0, 0), {x.extent(1), x.extent(2), x.extent(3)});
+      };
       attention(batch(in.q), batch(in.k), batch(in.v), three, causal{});
-      for_each_place({1, 4, q_len, 12}, [&](index, index h, index i, index c) { same = same && three(h, i, c) == expected(b, h, i, c); });
+      for_each_place({1, 4, q_len, 12},
+                     [&](index, index h, index i, index c) { same = same && three(h, i, c) == expected(b, h, i, c); });
     }
     CHECK(same);
     // One head alone has another shape (no group), so its bits may differ, but not by much.
@@ -116,15 +121,17 @@ TEST_CASE("Cut along batch or into whole key-head groups, a call keeps its bits"
     for (index b = 0; b < 3; ++b)
       for (index g = 0; g < 2; ++g) {
         auto const part = [&](auto& x, index first, index count) {
-          return as_view(x).extent(1) == 0 ? as_view(x)
-                                           : decltype(as_view(x))(&x(b, first, 0, 0), {1, count, x.extent(2), x.extent(3)}, x.strides());
+          return as_view(x).extent(1) == 0
+                     ? as_view(x)
+                     : decltype(as_view(x))(&x(b, first, 0, 0), {1, count, x.extent(2), x.extent(3)}, x.strides());
         };
         auto const compare = [&](tensor<float, 4> const& expected) {
           for_each_place({1, 2, q_len, 8}, [&](index, index h, index i, index c) {
             same = same && in.out(b, 2 * g + h, i, c) == expected(b, 2 * g + h, i, c);
           });
         };
-        std::vector<float> const own{slopes[static_cast<std::size_t>(2 * g)], slopes[static_cast<std::size_t>(2 * g + 1)]};
+        std::vector<float> const own{slopes[static_cast<std::size_t>(2 * g)],
+                                     slopes[static_cast<std::size_t>(2 * g + 1)]};
         tensors<float> const t{part(std::as_const(in.q), 2 * g, 2), part(std::as_const(in.k), g, 1),
                                part(std::as_const(in.v), g, 1), part(in.out, 2 * g, 2)};
         attend(t, request(causal{}));
@@ -142,15 +149,18 @@ TEST_CASE("The order of modifiers, and sets of them, change no bit", "[identitie
   auto const shown = mask_tensor<2>({70, 131}, random);
   example<float> in({1, 2, 1, 70, 131, 16, 8}, 76);
   auto const slopes = alibi::standard(2);
-  attention(in.q, in.k, in.v, in.out, causal{}, window{50, 0}, bias{a}, bias{b}, mask{shown}, slopes, softcap{3}, log_n{30});
+  attention(in.q, in.k, in.v, in.out, causal{}, window{50, 0}, bias{a}, bias{b}, mask{shown}, slopes, softcap{3},
+            log_n{30});
   auto const expected = in.out;
-  attention(in.q, in.k, in.v, in.out, log_n{30}, softcap{3}, slopes, mask{shown}, bias{b}, bias{a}, window{50, 0}, causal{});
+  attention(in.q, in.k, in.v, in.out, log_n{30}, softcap{3}, slopes, mask{shown}, bias{b}, bias{a}, window{50, 0},
+            causal{});
   CHECK(same_bits(in.out, expected));
   auto const inner = modifiers(softcap{3}, bias{b});
   auto const set = modifiers(window{50, 0}, inner, slopes);
   attention(in.q, in.k, in.v, in.out, mask{shown}, set, log_n{30}, modifiers(bias{a}, causal{}));
   CHECK(same_bits(in.out, expected));
-  test::attend(in.views(), request(causal{}, window{50, 0}, bias{a}, bias{b}, mask{shown}, slopes, softcap{3}, log_n{30}));
+  test::attend(in.views(),
+               request(causal{}, window{50, 0}, bias{a}, bias{b}, mask{shown}, slopes, softcap{3}, log_n{30}));
   CHECK(same_bits(in.out, expected));
   // Sums of three depend on their order: the call's must not.
   auto const c = normal_tensor<float, 2>({70, 131}, random, 1000, 10);
@@ -162,7 +172,8 @@ TEST_CASE("The order of modifiers, and sets of them, change no bit", "[identitie
 }
 
 TEST_CASE("Every executor gives the same bits", "[identities][contract]") {
-  for (auto const& e : {std::array<index, 7>{2, 4, 2, 300, 300, 16, 8}, {2, 4, 2, 2, 9000, 16, 8}, {1, 8, 1, 1, 70, 8, 8}}) {
+  for (auto const& e :
+       {std::array<index, 7>{2, 4, 2, 300, 300, 16, 8}, {2, 4, 2, 2, 9000, 16, 8}, {1, 8, 1, 1, 70, 8, 8}}) {
     example<float> in(e, 77);
     for (auto const& r : {request(causal{}), request(squared_relu{visible{}}, causal{})}) {
       attend(in.views(), r);
@@ -260,7 +271,8 @@ TEST_CASE("Packed projections and [batch, len, heads, dim] are strides", "[contr
   auto const packed = normal_tensor<float, 3>({2, 20, (4 + 2 * 2) * 8}, random);
   auto const parts = split_packed_qkv(packed.view(), 4, 2);
   example<float> in({2, 4, 2, 20, 20, 8, 8}, 82);
-  for_each_place(in.q.extents(), [&](index b, index h, index i, index c) { in.q(b, h, i, c) = packed(b, i, h * 8 + c); });
+  for_each_place(in.q.extents(),
+                 [&](index b, index h, index i, index c) { in.q(b, h, i, c) = packed(b, i, h * 8 + c); });
   for_each_place(in.k.extents(), [&](index b, index h, index i, index c) {
     in.k(b, h, i, c) = packed(b, i, (4 + h) * 8 + c);
     in.v(b, h, i, c) = packed(b, i, (6 + h) * 8 + c);
@@ -269,13 +281,15 @@ TEST_CASE("Packed projections and [batch, len, heads, dim] are strides", "[contr
   tensor<float, 4> out({2, 20, 4, 8});
   attention(parts.q, parts.k, parts.v, heads_first(out.view()), causal{});
   bool same = true;
-  for_each_place(expected.extents(), [&](index b, index h, index i, index c) { same = same && out(b, i, h, c) == expected(b, h, i, c); });
+  for_each_place(expected.extents(),
+                 [&](index b, index h, index i, index c) { same = same && out(b, i, h, c) == expected(b, h, i, c); });
   CHECK(same);
 }
 
 TEST_CASE("Eigen objects of every kind: Map, Block, Ref, transpose, both orders", "[contract]") {
   for (index rows : {3, 40}) {
-    Eigen::MatrixXf const q = Eigen::MatrixXf::Random(rows, 8), k = Eigen::MatrixXf::Random(30, 8), v = Eigen::MatrixXf::Random(30, 5);
+    Eigen::MatrixXf const q = Eigen::MatrixXf::Random(rows, 8), k = Eigen::MatrixXf::Random(30, 8),
+                          v = Eigen::MatrixXf::Random(30, 5);
     matrix const qr = q, kr = k, vr = v;
     matrix expected(rows, 5);
     attention(qr, kr, vr, expected, causal{});
@@ -306,8 +320,10 @@ TEST_CASE("The golden rows of the formulas, through the kernels", "[contract]") 
     }
   auto const check = [&](char const* name, std::array<double, 3> const& last, double sum, auto const&... ms) {
     INFO(name);
-    attend({view<double const, 4>(q.data(), {1, 1, 6, 4}, {0, 0, 1, 6}), view<double const, 4>(k.data(), {1, 1, 6, 4}, {0, 0, 1, 6}),
-            view<double const, 4>(v.data(), {1, 1, 6, 3}, {0, 0, 1, 6}), view<double, 4>(out.data(), {1, 1, 6, 3}, {18, 18, 1, 6})},
+    attend({view<double const, 4>(q.data(), {1, 1, 6, 4}, {0, 0, 1, 6}),
+            view<double const, 4>(k.data(), {1, 1, 6, 4}, {0, 0, 1, 6}),
+            view<double const, 4>(v.data(), {1, 1, 6, 3}, {0, 0, 1, 6}),
+            view<double, 4>(out.data(), {1, 1, 6, 3}, {18, 18, 1, 6})},
            request(ms...));
     for (index c = 0; c < 3; ++c)
       CHECK(out(5, c) == Approx(last[static_cast<std::size_t>(c)]).margin(0.6e-8).epsilon(0));
@@ -324,10 +340,12 @@ TEST_CASE("The golden rows of the formulas, through the kernels", "[contract]") 
   check("Λ mask", {0.03015168, -0.09787979, -0.16653868}, 6.2571682264, causal{}, window{2, 0}, sink_tokens{1});
   check("RoPE interleaved", {0.30245705, 0.52669168, 0.43144220}, 8.4923906688, causal{},
         rotary{frequencies::standard(4), layout::interleaved});
-  check("RoPE half", {0.20276478, 0.29234821, 0.20459714}, 8.0807554850, causal{}, rotary{frequencies::standard(4), layout::half});
+  check("RoPE half", {0.20276478, 0.29234821, 0.20459714}, 8.0807554850, causal{},
+        rotary{frequencies::standard(4), layout::half});
   check("relu²/(n s) full", {0.03812620, -0.01178843, -0.05455236}, 0.4337387498, squared_relu{fixed{6}});
   check("relu²/n² full", {0.02541747, -0.00785895, -0.03636824}, 0.2891591665, squared_relu{fixed{1}}, scale{1.0 / 6});
-  check("relu²/(n_i s) causal", {0.03812620, -0.01178843, -0.05455236}, 0.7159823265, causal{}, squared_relu{visible{}});
+  check("relu²/(n_i s) causal", {0.03812620, -0.01178843, -0.05455236}, 0.7159823265, causal{},
+        squared_relu{visible{}});
   check("l2-normalised", {0.58345890, 0.54581477, 0.17708674}, 11.1065787008, causal{}, l2_softmax{});
   std::vector<double> h(6);
   std::vector<double> const expected{0.0, 0.64873821, 1.00806024, 1.36613581, 1.53269735, 1.70866262};

@@ -46,14 +46,24 @@ struct kind {
 kind const kinds[] = {
     {"offset", 3, [](request& r, material const& m, int c) { c == 1 ? r.add(offset{7}) : r.add(offset{m.starts}); }},
     {"causal", 2, [](request& r, material const&, int) { r.add(causal{}); }},
-    {"window", 3, [](request& r, material const&, int c) { c == 1 ? r.add(window{40, 9}) : r.add(window{30, 0}).add(sink_tokens{3}); }},
+    {"window", 3,
+     [](request& r, material const&, int c) {
+       c == 1 ? r.add(window{40, 9}) : r.add(window{30, 0}).add(sink_tokens{3});
+     }},
     {"lengths", 2, [](request& r, material const& m, int) { r.add(lengths{m.lens}); }},
-    {"segments", 2, [](request& r, material const& m, int) { r.add(segments{m.q_ids, m.k_ids}); }},
+    {"segments", 2,
+     [](request& r, material const& m, int) {
+       r.add(segments{m.q_ids, m.k_ids});
+     }},
     {"mask", 2, [](request& r, material const& m, int) { r.add(mask{m.shown}); }},
-    {"bias", 3, [](request& r, material const& m, int c) { c == 1 ? r.add(bias{m.added}) : r.add(relative_bias{m.table, -4}); }},
+    {"bias", 3,
+     [](request& r, material const& m, int c) {
+       c == 1 ? r.add(bias{m.added}) : r.add(relative_bias{m.table, -4});
+     }},
     {"alibi", 2, [](request& r, material const&, int) { r.add(alibi::standard(4)); }},
     {"scale", 2, [](request& r, material const&, int) { r.add(scale{-0.2}); }},
-    {"row scale", 5, [](request& r, material const& m, int c) {
+    {"row scale", 5,
+     [](request& r, material const& m, int c) {
        c == 1   ? r.add(log_n{60})
        : c == 2 ? r.add(log_n_clamped{60, 16})
        : c == 3 ? r.add(log_n_beyond{40})
@@ -61,7 +71,8 @@ kind const kinds[] = {
      }},
     {"softcap", 2, [](request& r, material const&, int) { r.add(softcap{2}); }},
     {"score", 2, [](request& r, material const&, int) { r.add(score{bend{}}); }},
-    {"position", 3, [](request& r, material const&, int c) {
+    {"position", 3,
+     [](request& r, material const&, int c) {
        r.add(rotary{frequencies::standard(c == 1 ? 16 : 8), c == 1 ? layout::half : layout::interleaved});
      }},
     {"sink logits", 2, [](request& r, material const& m, int) { r.add(sink_logits{m.sinks}); }},

@@ -21,8 +21,8 @@ tensor<double, 4> scores_of(example<T>& in, request const& r) {
   return judge(in.views(), r).scores;
 }
 
-/// Puts `poison` into key j and its value in turn, for some j, and compares every row that does not see it with the same
-/// call on finite numbers, bit by bit; rows that see a poisoned value must not be finite.
+/// Puts `poison` into key j and its value in turn, for some j, and compares every row that does not see it with the
+/// same call on finite numbers, bit by bit; rows that see a poisoned value must not be finite.
 template <class T>
 void check_no_leak(example<T> in, request r, std::string const& what) {
   index const batch = in.q.extent(0), heads = in.q.extent(1), group = heads / in.k.extent(1), q_len = in.q.extent(2),
@@ -88,7 +88,8 @@ void check_all_that_hides(index q_len, index heads_q) {
   check_no_leak(in, request(causal{}, rope), "causal, rotary");
   check_no_leak(in, request(causal{}, squared_relu{visible{}}), "causal, squared_relu");
   check_no_leak(in, request(causal{}, l2_softmax{}), "causal, l2_softmax");
-  check_no_leak(in, request(causal{}, mask{holes}, softcap{2}, alibi::standard(heads_q), score{bend{}}, log_n{30}), "much");
+  check_no_leak(in, request(causal{}, mask{holes}, softcap{2}, alibi::standard(heads_q), score{bend{}}, log_n{30}),
+                "much");
 }
 
 }  // namespace
@@ -230,7 +231,8 @@ TEST_CASE("Sums over very many keys keep their digits", "[edges][contract]") {
     std::array<double, 8> of_rest{};
     for (index j = first; j < kv_len; ++j)
       for (index c = 0; c < 8; ++c)
-        of_rest[static_cast<std::size_t>(c)] += static_cast<double>(in.v(0, 0, j, c)) / static_cast<double>(kv_len - first);
+        of_rest[static_cast<std::size_t>(c)] +=
+            static_cast<double>(in.v(0, 0, j, c)) / static_cast<double>(kv_len - first);
     for (index c = 0; c < 8; ++c)
       CHECK(in.out(0, 0, 3, c) == Approx(of_rest[static_cast<std::size_t>(c)]).epsilon(1e-6));
   }
@@ -242,7 +244,8 @@ TEST_CASE("Large scores stay finite", "[edges][contract]") {
     check_call(in, request(causal{}), "scores in the thousands");
     in.attend(causal{});
     bool finite = true;
-    for_each_place(in.out.extents(), [&](index b, index h, index i, index c) { finite = finite && std::isfinite(in.out(b, h, i, c)); });
+    for_each_place(in.out.extents(),
+                   [&](index b, index h, index i, index c) { finite = finite && std::isfinite(in.out(b, h, i, c)); });
     CHECK(finite);
   }
 }

@@ -69,9 +69,15 @@ TEST_CASE("Extents that do not belong together are refused by name", "[errors][c
   };
   auto const of = [](auto const& x, index_array<4> const& e) { return std::remove_cvref_t<decltype(x)>(x.data(), e); };
   CHECK(with([&](inputs& in) { in.k = of(in.k, {2, 2, 5, 4}); }) == "attention: k.extent(dim) must equal q's 8, got 4");
-  CHECK(with([&](inputs& in) { in.k = of(in.k, {1, 2, 5, 8}); }) == "attention: k.extent(batch) must equal q's 2, got 1");
-  CHECK(with([&](inputs& in) { in.v = of(in.v, {3, 2, 5, 6}); }) == "attention: v.extent(batch) must equal q's 2, got 3");
-  CHECK(with([&](inputs& in) { in.v = of(in.v, {2, 1, 5, 6}); }) == "attention: v.extent(heads) must equal k's 2, got 1");
+  CHECK(with([&](inputs& in) {
+          in.k = of(in.k, {1, 2, 5, 8});
+        }) == "attention: k.extent(batch) must equal q's 2, got 1");
+  CHECK(with([&](inputs& in) {
+          in.v = of(in.v, {3, 2, 5, 6});
+        }) == "attention: v.extent(batch) must equal q's 2, got 3");
+  CHECK(with([&](inputs& in) {
+          in.v = of(in.v, {2, 1, 5, 6});
+        }) == "attention: v.extent(heads) must equal k's 2, got 1");
   CHECK(with([&](inputs& in) { in.v = of(in.v, {2, 2, 4, 6}); }) == "attention: v.extent(len) must equal k's 5, got 4");
   CHECK(with([&](inputs& in) { in.q = of(in.q, {2, 3, 3, 8}); }) ==
         "attention: q.extent(heads) must be a multiple of k's 2, got 3");
@@ -79,8 +85,12 @@ TEST_CASE("Extents that do not belong together are refused by name", "[errors][c
           in.k = of(in.k, {2, 0, 5, 8});
           in.v = of(in.v, {2, 0, 5, 6});
         }) == "attention: q.extent(heads) must be a multiple of k's 0, got 4");
-  CHECK(with([&](inputs& in) { in.out = of(in.out, {2, 4, 3, 5}); }) == "attention: out.extent(dim) must equal v's 6, got 5");
-  CHECK(with([&](inputs& in) { in.out = of(in.out, {2, 4, 2, 6}); }) == "attention: out.extent(len) must equal q's 3, got 2");
+  CHECK(with([&](inputs& in) {
+          in.out = of(in.out, {2, 4, 3, 5});
+        }) == "attention: out.extent(dim) must equal v's 6, got 5");
+  CHECK(with([&](inputs& in) {
+          in.out = of(in.out, {2, 4, 2, 6});
+        }) == "attention: out.extent(len) must equal q's 3, got 2");
   CHECK(with([&](inputs& in) { in.out = of(in.out, {2, 2, 3, 6}); }) ==
         "attention: out.extent(heads) must equal q's 4, got 2");
   CHECK(with([&](inputs& in) { in.out = of(in.out, {1, 4, 3, 6}); }) ==
@@ -93,10 +103,14 @@ TEST_CASE("Extents that do not belong together are refused by name", "[errors][c
           in.v = of(in.v, {2, 2, 5, 0});
           in.out = of(in.out, {2, 4, 3, 0});
         }) == "attention: v.extent(dim_v) must be at least 1, got 0");
-  CHECK(with([&](inputs& in) { in.q = of(in.q, {2, 4, -3, 8}); }) == "attention: q's extents must not be negative, got -3");
+  CHECK(with([&](inputs& in) {
+          in.q = of(in.q, {2, 4, -3, 8});
+        }) == "attention: q's extents must not be negative, got -3");
   CHECK(with([&](inputs& in) { in.k = view<float const, 4>(nullptr, {2, 2, 5, 8}); }) ==
         "attention: k.data must not be null");
-  CHECK(with([&](inputs& in) { in.out = view<float, 4>(nullptr, {2, 4, 3, 6}); }) == "attention: out.data must not be null");
+  CHECK(with([&](inputs& in) {
+          in.out = view<float, 4>(nullptr, {2, 4, 3, 6});
+        }) == "attention: out.data must not be null");
 }
 
 TEST_CASE("Results that share memory are refused", "[errors][contract]") {
@@ -107,8 +121,11 @@ TEST_CASE("Results that share memory are refused", "[errors][contract]") {
   };
   CHECK(with([](inputs& in) { in.out = view<float, 4>(in.om.data(), {2, 4, 3, 6}, {72, 18, 0, 1}); }) ==
         "attention: out must not have a zero stride: its elements would share memory");
-  CHECK_THAT(with([](inputs& in) { in.out = view<float, 4>(in.om.data(), {2, 4, 3, 6}, {72, 18, 5, 1}); }),
-             ContainsSubstring("attention: out must not overlap itself: stride 5 is smaller than the 6 elements below it"));
+  CHECK_THAT(
+      with([](inputs& in) {
+        in.out = view<float, 4>(in.om.data(), {2, 4, 3, 6}, {72, 18, 5, 1});
+      }),
+      ContainsSubstring("attention: out must not overlap itself: stride 5 is smaller than the 6 elements below it"));
   CHECK_THAT(with([](inputs& in) { in.out = view<float, 4>(in.om.data(), {2, 4, 3, 6}, {10, 18, 6, 1}); }),
              ContainsSubstring("attention: out must not overlap itself"));
   CHECK(with([](inputs& in) { in.q = view<float const, 4>(in.om.data() + 143, {2, 4, 3, 8}); }) ==
@@ -140,14 +157,18 @@ TEST_CASE("Modifiers of the wrong extents are refused by name", "[errors][contra
   CHECK(refusal(in, request(lengths{negative})) == "attention: lengths[0] must lie in [0, 5], got -1");
   CHECK(refusal(in, request(offset{one})) == "attention: offset must have one number per batch, 2, got 1");
   CHECK(refusal(in, request(offset{none})) == "attention: offset must have one number per batch, 2, got 0");
-  CHECK_THAT(refusal(in, request(offset{unbounded})), ContainsSubstring("attention: offset must lie within ±2^60, got "));
+  CHECK_THAT(refusal(in, request(offset{unbounded})),
+             ContainsSubstring("attention: offset must lie within ±2^60, got "));
   CHECK(refusal(in, request(scalable{two})) == "attention: scalable must have one number per query head, 4, got 2");
-  CHECK(refusal(in, request(sink_logits{two})) == "attention: sink_logits must have one number per query head, 4, got 2");
-  CHECK(refusal(in, request(sink_logits{none})) == "attention: sink_logits must have one number per query head, 4, got 0");
+  CHECK(refusal(in, request(sink_logits{two})) ==
+        "attention: sink_logits must have one number per query head, 4, got 2");
+  CHECK(refusal(in, request(sink_logits{none})) ==
+        "attention: sink_logits must have one number per query head, 4, got 0");
   CHECK(refusal(in, request(alibi{two})) == "attention: alibi must have one number per query head, 4, got 2");
   CHECK(refusal(in, request(alibi::standard(8))) == "attention: alibi::standard must be made for q's 4 heads, got 8");
   tensor<std::int32_t, 2> ids3({2, 3}), ids5({2, 5}), three({3, 3});
-  CHECK(refusal(in, request(segments{three, ids5})) == "attention: segments.q_ids.extent(batch) must equal q's 2, got 3");
+  CHECK(refusal(in, request(segments{three, ids5})) ==
+        "attention: segments.q_ids.extent(batch) must equal q's 2, got 3");
   CHECK(refusal(in, request(segments{ids5, ids5})) == "attention: segments.q_ids.extent(len) must equal q's 3, got 5");
   CHECK(refusal(in, request(segments{ids3, ids3})) == "attention: segments.k_ids.extent(len) must equal k's 5, got 3");
   tensor<bool, 2> const m({3, 4});
@@ -162,7 +183,8 @@ TEST_CASE("Modifiers of the wrong extents are refused by name", "[errors][contra
   CHECK(refusal(in, request(lse{rows})) == "attention: lse.extent(len) must equal q's 3, got 2");
   CHECK(refusal(in, request(entropy{rows})) == "attention: entropy.extent(len) must equal q's 3, got 2");
   rotary const wide{frequencies::standard(16), layout::half};
-  CHECK(refusal(in, request(wide)) == "attention: rotary's frequencies must turn 1 to 4 pairs of q's 8 channels, got 8");
+  CHECK(refusal(in, request(wide)) ==
+        "attention: rotary's frequencies must turn 1 to 4 pairs of q's 8 channels, got 8");
   request many;
   tensor<bool, 2> const shown({1, 1});
   for (int i = 0; i < 9; ++i)
@@ -203,8 +225,8 @@ TEST_CASE("A gate that shares memory with a result is refused, unless it is out 
   CHECK(refusal(in, request(at(143, {2, 4, 3, 6}, {72, 18, 6, 1}))) == refused);
   CHECK(refusal(in, request(at(0, {2, 4, 1, 6}, {72, 18, 18, 1}))) == refused);
   CHECK(refusal(in, request(at(0, {2, 4, 3, 6}, {72, 18, 1, 3}))) == refused);
-  CHECK(refusal(in, request(gate{view<Eigen::half const, 4>(reinterpret_cast<Eigen::half const*>(in.om.data()), {2, 4, 3, 6})})) ==
-        refused);
+  CHECK(refusal(in, request(gate{view<Eigen::half const, 4>(reinterpret_cast<Eigen::half const*>(in.om.data()),
+                                                            {2, 4, 3, 6})})) == refused);
   std::vector<float> rows(200, 5);
   lse const l{view<float, 3>(rows.data(), {2, 4, 3})};
   CHECK(refusal(in, request(l, gate{view<float const, 2>(rows.data() + 20, {3, 6})})) ==
@@ -227,8 +249,11 @@ TEST_CASE("Numbers out of range are refused by name", "[errors][contract]") {
           "attention: log_n_clamped.base must be greater than 1, got " + text.str());
   }
   CHECK_THAT(refusal_of([] { return log_n{nan}; }), ContainsSubstring("log_n.base must be greater than 1"));
-  CHECK(refusal_of([] { return log_n_clamped{512, 0}; }) == "attention: log_n_clamped.minimum must be at least 1, got 0");
-  CHECK(refusal_of([] { return log_n_beyond{1.5}; }) == "attention: log_n_beyond.train_len must be at least 2, got 1.5");
+  CHECK(refusal_of([] {
+          return log_n_clamped{512, 0};
+        }) == "attention: log_n_clamped.minimum must be at least 1, got 0");
+  CHECK(refusal_of([] { return log_n_beyond{1.5}; }) ==
+        "attention: log_n_beyond.train_len must be at least 2, got 1.5");
   CHECK(refusal_of([] { return softcap{0}; }) == "attention: softcap must be positive and finite, got 0");
   CHECK(refusal_of([] { return softcap{-1}; }) == "attention: softcap must be positive and finite, got -1");
   CHECK(refusal_of([] { return softcap{infinity}; }) == "attention: softcap must be positive and finite, got inf");

@@ -86,7 +86,8 @@ TEST_CASE("With a workspace of workspace_bytes a call touches no heap", "[resour
   tensor<bool, 2> const shown({300, 300});
   tensor<float, 2> const added({300, 300});
   tensor<Eigen::half, 2> const u({1, 8});
-  for (auto const& e : {std::array<index, 7>{2, 4, 2, 300, 300, 64, 8}, {2, 4, 2, 1, 9000, 64, 8}, {2, 4, 2, 12, 300, 64, 8}}) {
+  for (auto const& e :
+       {std::array<index, 7>{2, 4, 2, 300, 300, 64, 8}, {2, 4, 2, 1, 9000, 64, 8}, {2, 4, 2, 12, 300, 64, 8}}) {
     example<float> in(e, 85);
     tensor<float, 3> l({2, 4, e[3]}), h({2, 4, e[3]});
     Eigen::ThreadPool threads(2);
@@ -112,7 +113,8 @@ TEST_CASE("With a workspace of workspace_bytes a call touches no heap", "[resour
 }
 
 TEST_CASE("Without a workspace a call allocates at most once, and not for little scratch", "[resources][contract]") {
-  for (auto const& e : {std::array<index, 7>{2, 4, 2, 300, 300, 64, 8}, {2, 4, 2, 1, 9000, 64, 8}, {1, 1, 1, 1, 50, 8, 8}}) {
+  for (auto const& e :
+       {std::array<index, 7>{2, 4, 2, 300, 300, 64, 8}, {2, 4, 2, 1, 9000, 64, 8}, {1, 1, 1, 1, 50, 8, 8}}) {
     example<float> in(e, 86);
     std::size_t const bytes = workspace_bytes(in.q, in.k, in.v, causal{});
     allocation_count const heap;

@@ -77,10 +77,13 @@ TEST_CASE("segments and masks agree with the reference", "[reference][contract]"
     tensor<std::int32_t, 2> q_ids({2, q_len}), k_ids({2, 131});
     fill(q_ids.view(), [&] { return static_cast<double>(random.whole(-1, 2)); });
     fill(k_ids.view(), [&] { return static_cast<double>(random.whole(-1, 2)); });
-    auto const check_here = [&](request const& r, std::string const& what) { q_len == 70 ? check_lanes(r, what) : check_few(r, what); };
+    auto const check_here = [&](request const& r, std::string const& what) {
+      q_len == 70 ? check_lanes(r, what) : check_few(r, what);
+    };
     check_here(request(segments{q_ids, k_ids}), "segments");
     check_here(request(segments{q_ids, k_ids}, causal{}), "segments, causal");
-    for (index_array<4> const& e : {index_array<4>{2, 4, q_len, 131}, {1, 1, q_len, 131}, {2, 1, 1, 131}, {1, 4, q_len, 1}, {1, 1, 1, 1}}) {
+    for (index_array<4> const& e :
+         {index_array<4>{2, 4, q_len, 131}, {1, 1, q_len, 131}, {2, 1, 1, 131}, {1, 4, q_len, 1}, {1, 1, 1, 1}}) {
       auto const m = mask_tensor<4>(e, random);
       check_here(request(mask{m}), "mask");
       check_here(request(mask{m}, causal{}, window{20, 0}), "mask, causal, window");
@@ -143,7 +146,8 @@ TEST_CASE("A mask is true where the key is visible", "[contract]") {
 TEST_CASE("The default offset makes the queries the last rows, of each batch's own length", "[contract]") {
   example<double> in({2, 1, 1, 2, 8, 1, 1}, 4);
   fill(in.k.view(), [] { return 0.0; });
-  for_each_place(in.v.extents(), [&](index b, index h, index j, index c) { in.v(b, h, j, c) = static_cast<double>(j); });
+  for_each_place(in.v.extents(),
+                 [&](index b, index h, index j, index c) { in.v(b, h, j, c) = static_cast<double>(j); });
   in.attend(causal{});
   CHECK(in.out(0, 0, 0, 0) == Approx(3));    // keys 0…6
   CHECK(in.out(0, 0, 1, 0) == Approx(3.5));  // keys 0…7

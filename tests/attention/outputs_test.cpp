@@ -86,7 +86,8 @@ TEST_CASE("Merging split key ranges by lse gives the whole", "[identities][contr
       for_each_place(whole.extents(), [&](index b, index h, index i, index c) {
         double const top = std::max(la(b, h, i), lb(b, h, i));
         double const wa = std::exp(la(b, h, i) - top), wb = std::exp(lb(b, h, i) - top);
-        worst = std::max(worst, std::fabs((a(b, h, i, c) * wa + in.out(b, h, i, c) * wb) / (wa + wb) - whole(b, h, i, c)));
+        worst =
+            std::max(worst, std::fabs((a(b, h, i, c) * wa + in.out(b, h, i, c) * wb) / (wa + wb) - whole(b, h, i, c)));
         worst = std::max(worst, std::fabs(top + std::log(wa + wb) - l(b, h, i)));
       });
       CHECK(worst < 1e-13);
@@ -122,8 +123,8 @@ TEST_CASE("Nothing is written outside out, lse and entropy", "[resources][contra
         CHECK(hs.damage() == "");
         bool same = true;
         for_each_place(expected.extents(), [&](index b, index head, index i, index c) {
-          same = same && out.view()(b, head, i, c) == expected(b, head, i, c) && ls.view()(b, head, i) == l(b, head, i) &&
-                 hs.view()(b, head, i) == h(b, head, i);
+          same = same && out.view()(b, head, i, c) == expected(b, head, i, c) &&
+                 ls.view()(b, head, i) == l(b, head, i) && hs.view()(b, head, i) == h(b, head, i);
         });
         CHECK(same);
       }

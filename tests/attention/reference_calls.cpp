@@ -63,8 +63,8 @@ void check(example<T>& in, request const& r, std::string const& what) {
     });
   double const scores = 1 + largest(truth.scores), epsilon = unit_roundoff<T>;
   auto const keys = static_cast<double>(in.k.extent(2));
-  INFO(what << ": q " << in.q.extent(0) << "×" << in.q.extent(1) << "×" << in.q.extent(2) << "×" << in.q.extent(3) << ", k "
-            << in.k.extent(1) << "×" << in.k.extent(2) << ", dim_v " << in.v.extent(3));
+  INFO(what << ": q " << in.q.extent(0) << "×" << in.q.extent(1) << "×" << in.q.extent(2) << "×" << in.q.extent(3)
+            << ", k " << in.k.extent(1) << "×" << in.k.extent(2) << ", dim_v " << in.v.extent(3));
   if (softmax) {
     difference const d = difference_of(in.out, truth.out, std::max(magnitude, 1e-300));
     INFO(d.message() << "; bound " << 4 * epsilon * scores << ", share of it " << d.relative / (4 * epsilon * scores));

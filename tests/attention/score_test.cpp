@@ -91,7 +91,8 @@ TEST_CASE("A user's own modifiers and lambdas agree with the reference", "[refer
   }
 }
 
-TEST_CASE("Modifiers of the user's own act in one order, whatever the order of the arguments", "[identities][contract]") {
+TEST_CASE("Modifiers of the user's own act in one order, whatever the order of the arguments",
+          "[identities][contract]") {
   for (index q_len : {70, 2}) {
     example<float> in({1, 2, 1, q_len, 131, 16, 8}, 37);
     attention(in.q, in.k, in.v, in.out, stretched{}, cut_off{}, causal{});

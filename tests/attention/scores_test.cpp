@@ -158,8 +158,8 @@ TEST_CASE("Scores refuse what does not fit", "[errors]") {
 }
 
 TEST_CASE("Lossless enlargement leaves weights as they are, with RoPE too", "[identities][contract]") {
-  // F5: every coordinate r times, each times r^(1/4) / √r, and softmax(q·k/√d) is the same. Under RoPE it is pairs that are
-  // repeated, and their angles with them.
+  // F5: every coordinate r times, each times r^(1/4) / √r, and softmax(q·k/√d) is the same. Under RoPE it is pairs that
+  // are repeated, and their angles with them.
   generator random(75);
   index const n = 60, dim = 8;
   auto const q = normal_tensor<double, 3>({2, n, dim}, random), k = normal_tensor<double, 3>({2, n, dim}, random),

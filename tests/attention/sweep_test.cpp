@@ -61,7 +61,8 @@ TEST_CASE("Every few-rows shape, with groups", "[reference][sweep]") {
   for (index q_len = 1; q_len <= 20; ++q_len)
     for (index group : {1, 2, 4, 8}) {
       check<float>({2, 2 * group, 2, q_len, 150, 33, 20}, request(causal{}), "causal");
-      check<float>({1, group, 1, q_len, 150, 16, 16}, request(softcap{2}, alibi::standard(group), score{bend{}}), "maps");
+      check<float>({1, group, 1, q_len, 150, 16, 16}, request(softcap{2}, alibi::standard(group), score{bend{}}),
+                   "maps");
       check<double>({1, group, 1, q_len, 150, 16, 16}, request(causal{}, window{64, 0}), "window");
     }
 }

@@ -69,7 +69,8 @@ worst_case<T> worst_over(index count, Next const& next, F const& f, Exact const&
 
 auto const weigh = [](auto x) { return exp2_weight(x); };
 
-/// Every step-th float in (−126, 0], and the next to the ends: the error in ulp, and whether one number and a batch agree.
+/// Every step-th float in (−126, 0], and the next to the ends:
+/// the error in ulp, and whether one number and a batch agree.
 void check_weights_of_floats(std::uint32_t step) {
   std::uint32_t const last = std::bit_cast<std::uint32_t>(-126.0F);
   worst_case<float> worst;

@@ -1,5 +1,5 @@
-// Prints, for each unit linked in, its name and a hash of the bits of its result; fails when two units are further apart
-// than rounding explains. Exit code 77: this machine has no AVX2.
+// Prints, for each unit linked in, its name and a hash of the bits of its result; fails when two units are further
+// apart than rounding explains. Exit code 77: this machine has no AVX2.
 
 #include <cmath>
 #include <cstdint>

@@ -106,8 +106,8 @@ void for_each_code(rotary const& turn, double window, Check const& check) {
 }  // namespace
 
 TEMPLATE_TEST_CASE("Only tiles that straddle the band compute two products", "[contract][resources]", double, float) {
-  // A turn by π/w a position: near products overflow, far ones, turned by π, do not. A turn by π a position and a window
-  // between two positions: near products do not overflow, far ones do.
+  // A turn by π/w a position: near products overflow, far ones, turned by π, do not. A turn by π a position and a
+  // window between two positions: near products do not overflow, far ones do.
   using T = TestType;
   using pairs = overflowing<T>;
   for (index q_len : {index{1}, index{3}, index{2 * block_lanes<T> + 5}}) {

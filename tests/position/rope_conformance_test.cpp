@@ -113,7 +113,8 @@ TEST_CASE("rotary: angle tables and vectors of transformers, keras-hub and onnxr
 }
 
 /// ONNX hands over cos and sin as tables of any numbers, not of angles. One pair of channels, one row of the table:
-/// cos and sin are r·(cos φ, sin φ), and that is a rotary of one pair with theta φ and attention factor r at position 1.
+/// cos and sin are r·(cos φ, sin φ), and that is a rotary of one pair with theta φ and attention factor r at position
+/// 1.
 TEST_CASE("rotary: ONNX RotaryEmbedding, pair by pair", "[conformance]") {
   HEED_SKIP_WITHOUT("onnx_rotary");
   int cases = 0;

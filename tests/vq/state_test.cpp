@@ -110,7 +110,8 @@ TEST_CASE("vq_state holds counts and means, and no more with length", "[resource
 }
 
 TEST_CASE("vq_state's means do not wear out", "[edges][vq]") {
-  // Sums in float would have lost the small values after some ten thousand tokens, and means in float half their digits.
+  // Sums in float would have lost the small values after some ten thousand tokens,
+  // and means in float half their digits.
   index const len = 200000;
   tensor<float, 2> v({len, 1});
   generator random(205);

@@ -134,7 +134,8 @@ workspace* workspace_of(Read const& read) {
 ///   worker for dim + dim_v up to about 2500, whatever the lengths. Bits do not depend on the executor.
 /// - `out`, lse and entropy must not overlap q, k, v or each other; `gate{u}` may be out itself.
 /// @throws argument_error naming the argument, before anything is written
-/// @see Vaswani et al. 2017, arXiv 1706.03762; Rabe and Staats 2021, arXiv 2112.05682; Dao et al. 2022, arXiv 2205.14135
+/// @see Vaswani et al. 2017, arXiv 1706.03762; Rabe and Staats 2021, arXiv 2112.05682;
+/// Dao et al. 2022, arXiv 2205.14135
 template <class Q, class K, class V, class Out, class... Ms>
   requires(tensor_like<K> && tensor_like<Out>)
 void attention(Q&& q, K&& k, V&& v, Out&& out, Ms const&... ms) {
@@ -164,10 +165,11 @@ template <class Q, class K, class V, class... Ms>
 plan explain(Q const& q, K const& k, V const& v, Ms const&... ms) {
   impl::check_types<Q const&, K const&, V const&>();
   impl::read_modifiers<Ms...> const read(ms...);
-  return impl::with_problem(as_view(q), as_view(k), as_view(v), read, [&](auto& p, auto const& maps, auto rule, auto entropy) {
-    inline_executor here;
-    return impl::plan_of<rule(), entropy()>(p, maps, impl::executor_of(read, here).concurrency());
-  });
+  return impl::with_problem(
+      as_view(q), as_view(k), as_view(v), read, [&](auto& p, auto const& maps, auto rule, auto entropy) {
+        inline_executor here;
+        return impl::plan_of<rule(), entropy()>(p, maps, impl::executor_of(read, here).concurrency());
+      });
 }
 
 /// How many bytes of workspace a call with these inputs and modifiers wants, its executor's workers counted.

@@ -53,7 +53,8 @@ std::string storage_of(operand const& x, bool turned, bool widens = false) {
   bool const in_place_of_copy = widens && !turned && in_registers<T>(x) && !in_place<T>(x);
   if (in_place_of_copy) text += " in registers";
   if (x.scales != nullptr)
-    text += x.scale_block >= x.extents[3] ? ", a scale a row" : ", a scale per " + std::to_string(x.scale_block) + " channels";
+    text += x.scale_block >= x.extents[3] ? ", a scale a row"
+                                          : ", a scale per " + std::to_string(x.scale_block) + " channels";
   if (in_place_of_copy) return text;
   if (x.strides[3] != 1 && x.extents[3] != 1)
     text += (text.empty() ? "" : ", ") + ("channel stride " + std::to_string(x.strides[3]) + " gathered");

@@ -62,7 +62,8 @@ void check_result(std::string_view what, std::byte const* data, std::array<index
   if (std::find(extents.begin(), extents.end(), 0) != extents.end()) return;
   for (std::size_t r = 0; r < Rank; ++r) {
     if (extents[r] == 1) continue;
-    detail::expect(strides[r] != 0, "attention: ", what, " must not have a zero stride: its elements would share memory");
+    detail::expect(strides[r] != 0, "attention: ", what,
+                   " must not have a zero stride: its elements would share memory");
     steps[count++] = {std::abs(strides[r]), extents[r]};
   }
   detail::expect(data != nullptr, "attention: ", what, ".data must not be null");
@@ -125,7 +126,8 @@ inline void check_positions(description& d, index batch, index q_len, index kv_l
   }
   if (d.query_segments) {
     for (auto* ids : {&d.query_segments, &d.key_segments})
-      if ((*ids)->extent(0) == 1 && batch != 1) **ids = {(*ids)->data(), {batch, (*ids)->extent(1)}, {0, (*ids)->stride(1)}};
+      if ((*ids)->extent(0) == 1 && batch != 1)
+        **ids = {(*ids)->data(), {batch, (*ids)->extent(1)}, {0, (*ids)->stride(1)}};
     expect_extent("segments.q_ids", "batch", d.query_segments->extent(0), batch, "q's");
     expect_extent("segments.q_ids", "len", d.query_segments->extent(1), q_len, "q's");
     expect_extent("segments.k_ids", "batch", d.key_segments->extent(0), batch, "q's");
@@ -141,8 +143,8 @@ inline void check_heads(description const& d, index heads_q) {
   if (d.sink_logits) check_count("sink_logits", "query head", d.sink_logits, heads_q);
   if (d.alibi && d.alibi_slopes) check_count("alibi", "query head", d.alibi_slopes, heads_q);
   if (d.alibi && !d.alibi_slopes)
-    detail::expect(d.alibi_heads == heads_q, "attention: alibi::standard must be made for q's ", heads_q, " heads, got ",
-                   d.alibi_heads);
+    detail::expect(d.alibi_heads == heads_q, "attention: alibi::standard must be made for q's ", heads_q,
+                   " heads, got ", d.alibi_heads);
 }
 
 inline void check_position_code(position_description const& p, index dim) {
@@ -160,7 +162,8 @@ inline void check_position_code(position_description const& p, index dim) {
 inline planes fold_planes(description const& d, index_array<4> const& pairs) {
   planes all;
   short_list<operand, 8> biases = d.biases;
-  detail::sort_few(biases.items.data(), biases.count, [](operand const& a, operand const& b) { return a.data < b.data; });
+  detail::sort_few(biases.items.data(), biases.count,
+                   [](operand const& a, operand const& b) { return a.data < b.data; });
   for (operand const& b : biases)
     all.add({plane::source::bias, broadcast(b, pairs, "attention", "bias"), {}, {}, 0});
   if (d.relative_bias) {
@@ -253,7 +256,9 @@ void fold_results(problem<T>& p, operand const& out, char const* last, index col
     return x.scales == nullptr ? byte_range{} : bytes_of(reinterpret_cast<std::byte const*>(x.scales),
                                                          scalar_kind::float32, extents, x.scale_strides);
   };
-  auto const rows = [](row_output const& x) { return x ? bytes_of(x.data, x.kind, x.extents, x.strides) : byte_range{}; };
+  auto const rows = [](row_output const& x) {
+    return x ? bytes_of(x.data, x.kind, x.extents, x.strides) : byte_range{};
+  };
   operand const& factors = p.said.gate;
   named const all[] = {{"out", of(out)}, {"lse", rows(p.said.lse)}, {"entropy", rows(p.said.entropy)},
                        {"q", of(p.q)},   {"k", of(p.k)},            {"v", of(p.v)},
@@ -293,7 +298,8 @@ struct map_order {
       if (names[picked[i]] == names[picked[i + 1]]) return false;
     return true;
   }();
-  static_assert(distinct, "heed: two score maps of types with one name, whose order cannot be told: compose them into one");
+  static_assert(distinct,
+                "heed: two score maps of types with one name, whose order cannot be told: compose them into one");
 };
 
 /// The score maps among a call's modifiers, sorted.
@@ -339,9 +345,9 @@ struct settled<std::tuple<Ms const&...>> {
     return r;
   }();
   static constexpr bool entropy = ((family_of<Ms>() == family::entropy) || ...);
-  static constexpr bool softmax_only =
-      ((family_of<Ms>() == family::entropy || family_of<Ms>() == family::lse || family_of<Ms>() == family::sink_logits) ||
-       ...);
+  static constexpr bool softmax_only = ((family_of<Ms>() == family::entropy || family_of<Ms>() == family::lse ||
+                                         family_of<Ms>() == family::sink_logits) ||
+                                        ...);
   static_assert(!softmax_only || rule == normalizer_rule::softmax,
                 "heed: lse, entropy and sink_logits belong to softmax, not to another normaliser");
 };

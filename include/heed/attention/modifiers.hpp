@@ -24,9 +24,10 @@
 ///     heed::attention(q, k, v, out, heed::causal{}, kerple{0.5f, 1.0f});
 ///
 /// - Each type of modifier at most once in a call. Different ones of one stage act in the alphabetical order of their
-///   types' full names, with `score{f}` among those of `score_stage::function`, whatever the order of the arguments; where
-///   two names are equal (templates over lambdas of one function) the call does not compile.
-/// - `apply` must work for numbers and SIMD batches, and `visible` returns a comparison; const, noexcept, no side effects.
+///   types' full names, with `score{f}` among those of `score_stage::function`, whatever the order of the arguments;
+///   where two names are equal (templates over lambdas of one function) the call does not compile.
+/// - `apply` must work for numbers and SIMD batches, and `visible` returns a comparison;
+///   const, noexcept, no side effects.
 
 namespace heed {
 
@@ -170,8 +171,9 @@ auto modifiers(Ms&&... ms) {
                 "heed: a stored set of modifiers must not refer to a temporary container: name the container first");
   auto flat = std::tuple_cat(impl::flatten(ms)...);
   impl::check_families<decltype(flat)>();
-  return std::apply([](auto const&... members) { return modifier_set<std::remove_cvref_t<decltype(members)>...>{{members...}}; },
-                    flat);
+  return std::apply(
+      [](auto const&... members) { return modifier_set<std::remove_cvref_t<decltype(members)>...>{{members...}}; },
+      flat);
 }
 
 HEED_ISA_END

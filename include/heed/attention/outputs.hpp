@@ -112,7 +112,7 @@ struct with {
 ///     auto const permit = heed::enable_amx();
 ///     heed::attention(q, k, v, out, heed::with_amx{permit});
 ///
-/// - Scores, softmax and sums are float; weights are rounded to bfloat16 as they enter the value product and the row sum.
+/// - Scores, softmax and sums are float; weights are rounded to bfloat16 as they enter value product and row sum.
 /// - Tiles take subnormal numbers as 0.
 struct with_amx {
   static constexpr auto kind = family::amx;

@@ -61,7 +61,8 @@ void run_few_rows(problem<T> const& p, Maps const& maps, Shape const& shape, Exe
   auto const at = [&](int worker) { return arena(memory + static_cast<std::size_t>(worker) * shape.scratch); };
   auto const partial = [&](index pair) { return partials + static_cast<std::size_t>(pair) * shape.rows_shape.partial; };
   if (splits == 1) {
-    place.run(pairs, [&](index task, int worker) { driver(p, maps, shape.rows_shape, at(worker)).run(task, 0, nullptr); });
+    place.run(pairs,
+              [&](index task, int worker) { driver(p, maps, shape.rows_shape, at(worker)).run(task, 0, nullptr); });
     return;
   }
   for (index first = 0; first < pairs; first += shape.pairs_at_once) {

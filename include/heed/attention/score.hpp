@@ -32,8 +32,8 @@ struct softcap {
 ///     heed::score{[](auto s, auto at) { return s - 0.1f * heed::abs(at.distance()); }}
 ///
 /// - It comes last before the mask, sees the score in natural units, and returns the new one.
-/// - `at`: see `site`. Usable on s: arithmetic, comparisons, `heed::select, min, max, abs, exp, log, tanh`. A NaN is found by
-///   `!(s == s)`; some versions of xsimd take `s != s` for false.
+/// - `at`: see `site`. Usable on s: arithmetic, comparisons, `heed::select, min, max, abs, exp, log, tanh`. A NaN is
+///   found by `!(s == s)`; some versions of xsimd take `s != s` for false.
 /// - It may be called for hidden pairs; const, noexcept, no side effects. A returned −inf gives weight 0 but does not
 ///   hide the key's value.
 template <class F>

@@ -31,10 +31,11 @@ constexpr void check_score_modifiers(std::tuple<Ms const&...> const*) {
 template <class Q, class K, class Read, class F>
 decltype(auto) with_score_problem(Q const& q, K const& k, Read const& read, F&& f) {
   check_types<Q const&, K const&, K const&>();
-  return with_problem(as_view(q), as_view(k), as_view(k), read, [&](auto& p, auto const& maps, auto rule, auto entropy) {
-    p.dim_v = 0;
-    return f(p, maps, rule, entropy);
-  });
+  return with_problem(as_view(q), as_view(k), as_view(k), read,
+                      [&](auto& p, auto const& maps, auto rule, auto entropy) {
+                        p.dim_v = 0;
+                        return f(p, maps, rule, entropy);
+                      });
 }
 
 }  // namespace impl
@@ -43,8 +44,8 @@ decltype(auto) with_score_problem(Q const& q, K const& k, Read const& read, F&& 
 ///
 ///     out[b, h, i, j] = scale · row scale · q_i·k_j, then softcap, biases, functor; −inf where j is hidden from i
 ///
-/// - q `[batch, heads_q, q_len, dim]`, k `[batch, heads_kv, kv_len, dim]`, out `[batch, heads_q, q_len, kv_len]`, of rank 2,
-///   3 or 4; any storage, any strides (out's not 0). Modifiers as for `attention`, but nothing that normalises.
+/// - q `[batch, heads_q, q_len, dim]`, k `[batch, heads_kv, kv_len, dim]`, out `[batch, heads_q, q_len, kv_len]`, of
+///   rank 2, 3 or 4; any storage, any strides (out's not 0). Modifiers as for `attention`, but nothing that normalises.
 /// - GlobalPointer's scores are those of `rotary{…}` and `window{0, unbounded}` with `offset{0}`: i ≤ j.
 /// @throws argument_error naming the argument, before anything is written
 /// @see GlobalPointer, arXiv 2208.03054; formulas E1

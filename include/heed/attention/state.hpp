@@ -30,7 +30,8 @@ class softmax_state {
 
   /// A state in `memory`, as it lies there: call `clear` on new memory.
   /// @throws argument_error if memory has fewer than `numbers(dim_v, entropy)` scalars
-  softmax_state(std::span<T> memory, index dim_v, bool entropy = false) : data_(memory.data()), dim_v_(dim_v), entropy_(entropy) {
+  softmax_state(std::span<T> memory, index dim_v, bool entropy = false)
+      : data_(memory.data()), dim_v_(dim_v), entropy_(entropy) {
     detail::expect(static_cast<index>(memory.size()) >= numbers(dim_v, entropy), "softmax_state: memory must hold ",
                    numbers(dim_v, entropy), " numbers, got ", memory.size());
   }
@@ -68,7 +69,8 @@ class softmax_state {
   /// @throws argument_error if dim_v or entropy differ
   void merge(softmax_state const& other) {
     detail::expect(other.dim_v_ == dim_v_ && other.entropy_ == entropy_,
-                   "softmax_state: merge must be with a state of the same shape, dim_v ", dim_v_, ", got ", other.dim_v_);
+                   "softmax_state: merge must be with a state of the same shape, dim_v ", dim_v_, ", got ",
+                   other.dim_v_);
     T none = T(0), other_none = T(0);
     merge_states(data_[0], data_[1], entropy_ ? spread_sum() : none, data_ + 2, other.data_[0], other.data_[1],
                  entropy_ ? other.spread_sum() : other_none, other.data_ + 2, dim_v_, log2_e<T>);
@@ -112,8 +114,8 @@ inline index_array<4> place_of(index_array<4> const& extents, index number) {
 
 inline void expect_same(char const* what, index_array<4> const& got, index_array<4> const& expected) {
   for (std::size_t r = 0; r < 4; ++r)
-    detail::expect(got[r] == expected[r], "merge: ", what, " must have out_a's extents, ", expected[r], " at dimension ",
-                   r, ", got ", got[r]);
+    detail::expect(got[r] == expected[r], "merge: ", what, " must have out_a's extents, ", expected[r],
+                   " at dimension ", r, ", got ", got[r]);
 }
 
 /// The shares of two finished rows in their union, by their lse.
@@ -145,8 +147,8 @@ struct joined_row {
 ///
 ///     lse = ln(e^lse_a + e^lse_b),   out = e^(lse_a − lse) out_a + e^(lse_b − lse) out_b
 ///
-/// - out_a, out_b, out: rank 2 to 4 `[…, q_len, dim_v]`, any storage, any strides; lse_a, lse_b, lse: one rank less, float
-///   or double (for rank 2 an Eigen vector will do). `out` and `lse` may be out_a and lse_a, or out_b and lse_b.
+/// - out_a, out_b, out: rank 2 to 4 `[…, q_len, dim_v]`, any storage, any strides; lse_a, lse_b, lse: one rank less,
+///   float or double (for rank 2 an Eigen vector will do). `out` and `lse` may be out_a and lse_a, or out_b and lse_b.
 /// - A row that saw nothing on one side (lse −inf) takes the other's result bit for bit; on both, it is 0 and −inf.
 /// - Give `sink_logits` in exactly one of the calls.
 /// @throws argument_error for extents that differ
@@ -165,10 +167,12 @@ void merge(OutA const& out_a, LseA const& lse_a, OutB const& out_b, LseB const& 
       std::swap(x.extents[2], x.extents[3]);
       std::swap(x.strides[2], x.strides[3]);
     }
-    impl::expect_same(what, {1, x.extents[1], x.extents[2], x.extents[3]}, {1, a.extents[0], a.extents[1], a.extents[2]});
+    impl::expect_same(what, {1, x.extents[1], x.extents[2], x.extents[3]},
+                      {1, a.extents[0], a.extents[1], a.extents[2]});
     return x;
   };
-  operand const la = per_row(make_operand(as_view(lse_a)), "lse_a"), lb = per_row(make_operand(as_view(lse_b)), "lse_b");
+  operand const la = per_row(make_operand(as_view(lse_a)), "lse_a"),
+                lb = per_row(make_operand(as_view(lse_b)), "lse_b");
   row_output const sums = make_row_output(as_view(std::forward<Lse>(lse)));
   operand const ls = per_row(make_operand(as_view(lse)), "lse");
   for (index row = 0; row < rows; ++row) {

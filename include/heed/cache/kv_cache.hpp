@@ -18,10 +18,10 @@ HEED_ISA_BEGIN
 /// |---|---|
 /// | none | the key as it came; a call may name a code, which then turns the raw keys on their way in |
 /// | rotary | the turned key |
-/// | rerope, leaky_rerope, self_extend | the key turned for far queries (ReRoPE: raw), and for the last `window` keys the near one in a ring |
+/// | rerope, leaky_rerope, self_extend | the key turned for far queries (ReRoPE: raw); also the last `window` near ones |
 ///
-/// - Memory: capacity · heads_kv · (dim + dim_v) scalars, plus 2 · window · heads_kv · dim for the ring; all of it taken by
-///   the constructor. No step turns the cache again.
+/// - Memory: capacity · heads_kv · (dim + dim_v) scalars, plus 2 · window · heads_kv · dim for the ring; all of it
+///   taken by the constructor. No step turns the cache again.
 /// - Nothing is locked: appending and reading at once is the caller's to order.
 template <storage_scalar T>
 class kv_cache {
@@ -42,7 +42,8 @@ class kv_cache {
     code.describe(said);
     impl::check_position_code(said.position, dim);
     position_code const what = position();
-    turning_ = tensor<double, 1>({static_cast<index>(rotator<arithmetic_t<T>>::scratch_bytes(what.turn.pairs) / 8 + 1)});
+    turning_ =
+        tensor<double, 1>({static_cast<index>(rotator<arithmetic_t<T>>::scratch_bytes(what.turn.pairs) / 8 + 1)});
     row_ = tensor<arithmetic_t<T>, 1>({dim});
     if (what.has_far()) {
       ring_rows_ = std::min(static_cast<index>(std::ceil(what.window)), std::max<index>(capacity, 1));
@@ -110,8 +111,8 @@ class kv_cache {
   };
 
   static index_array<3> shape(char const* what, index heads, index rows, index channels) {
-    detail::expect(heads >= 1 && rows >= 0 && channels >= 1, "kv_cache: ", what, " must be at least 1 (capacity 0), got ",
-                   heads, ", ", channels, ", ", rows);
+    detail::expect(heads >= 1 && rows >= 0 && channels >= 1, "kv_cache: ", what,
+                   " must be at least 1 (capacity 0), got ", heads, ", ", channels, ", ", rows);
     return {heads, rows, channels};
   }
 
@@ -122,8 +123,8 @@ class kv_cache {
   static void check_rows(char const* what, operand const& rows, tensor<T, 3> const& to, index n) {
     index_array<4> const expected{1, to.extent(0), n, to.extent(2)};
     for (std::size_t r = 0; r < 4; ++r)
-      detail::expect(rows.extents[r] == expected[r], "kv_cache: append's ", what, " must be [", expected[1], ", ", n, ", ",
-                     expected[3], "], got extent ", rows.extents[r], " in place of ", expected[r]);
+      detail::expect(rows.extents[r] == expected[r], "kv_cache: append's ", what, " must be [", expected[1], ", ", n,
+                     ", ", expected[3], "], got extent ", rows.extents[r], " in place of ", expected[r]);
   }
 
   position_code position() const {
@@ -145,7 +146,8 @@ class kv_cache {
     if (ring_rows_ == 0) return;
     index const row = j % ring_rows_;
     put_turned(code, position_code::near, k, i, ring_, row);
-    for (index h = 0; h < heads_kv(); ++h) std::copy_n(&ring_(h, row, 0), ring_.extent(2), &ring_(h, row + ring_rows_, 0));
+    for (index h = 0; h < heads_kv(); ++h)
+      std::copy_n(&ring_(h, row, 0), ring_.extent(2), &ring_(h, row + ring_rows_, 0));
     ring_begin_ = std::max(ring_begin_, j - ring_rows_ + 1);
   }
 
@@ -211,7 +213,8 @@ void attention(Q const& q, kv_cache<T> const& cache, Out&& out, Ms const&... ms)
   };
   if constexpr (impl::view_of<Q const&>::rank == 2) {
     auto const one = [&](view<T const, 3> const& x) {
-      detail::expect(x.extent(0) == 1, "attention: a cache of ", x.extent(0), " heads must be read with q of rank 3, got rank 2");
+      detail::expect(x.extent(0) == 1, "attention: a cache of ", x.extent(0),
+                     " heads must be read with q of rank 3, got rank 2");
       return view<T const, 2>(x.data(), {x.extent(1), x.extent(2)}, {x.stride(1), x.stride(2)});
     };
     call(one(cache.keys()), one(cache.values()));

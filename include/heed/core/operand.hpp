@@ -137,7 +137,8 @@ class number_list {
   /// An Eigen vector.
   template <class Derived>
   explicit number_list(Eigen::PlainObjectBase<Derived> const& vector)
-      : number_list(std::span<typename Derived::Scalar const>(vector.data(), static_cast<std::size_t>(vector.size()))) {}
+      : number_list(std::span<typename Derived::Scalar const>(vector.data(), static_cast<std::size_t>(vector.size()))) {
+  }
 
   explicit operator bool() const { return whole_ != nullptr; }  // an empty list is one, too
   index size() const { return size_; }

@@ -96,8 +96,8 @@ class view {
     requires(sizeof...(Index) + 2 == Rank)
   auto matrix(Index... at) const {
     using matrix_type = Eigen::Matrix<value_type, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
-    using map_type = Eigen::Map<std::conditional_t<std::is_const_v<T>, matrix_type const, matrix_type>, Eigen::Unaligned,
-                                Eigen::Stride<Eigen::Dynamic, Eigen::Dynamic>>;
+    using map_type = Eigen::Map<std::conditional_t<std::is_const_v<T>, matrix_type const, matrix_type>,
+                                Eigen::Unaligned, Eigen::Stride<Eigen::Dynamic, Eigen::Dynamic>>;
     index place = 0;
     int r = 0;
     ((place += static_cast<index>(at) * stride(r++)), ...);

@@ -76,7 +76,8 @@ double renyi_entropy(Row const& p, double order) {
 ///     m = max s,  l = Σ e^(s − m),  u = Σ e^(s − m) (s − m),  c = Σ e^2(s − m)
 ///     H = ln l − u/l,   Σ p² = c/l²,   lse = m + ln l
 ///
-/// - `merge` joins disjoint parts of a row; the empty state is its identity, with entropy 0. A score of −inf adds nothing.
+/// - `merge` joins disjoint parts of a row; the empty state is its identity, with entropy 0.
+///   A score of −inf adds nothing.
 /// @see formulas A1, A3
 template <real T = double>
 class streaming_entropy {

@@ -5,7 +5,8 @@
 #include <algorithm>
 #include <vector>
 
-/// How few of a row's numbers carry it. Rows are contiguous ranges, Eigen vectors or views of rank 1; signs do not matter.
+/// How few of a row's numbers carry it. Rows are contiguous ranges, Eigen vectors or views of rank 1;
+/// signs do not matter.
 ///
 ///     l_p = (Σ |x|^p)^(1/p)
 ///

@@ -79,8 +79,8 @@ struct gau_scratch {
 /// | x, out | [len, dim] or [batch, len, dim] | any; out may be x itself |
 ///
 /// The normaliser is the modifiers' business: `squared_relu{visible{}}` is bert4keras' relu², `squared_relu{fixed{n}}`
-/// 1/(n s) of kexue.fm/archives/8934, the default plain softmax, and `log_n_clamped{512, 16}` with it the softmax_plus of
-/// GAU-α. `rotary` turns q and k; causal, lengths, masks and the rest mean what they mean to `attention`, with
+/// 1/(n s) of kexue.fm/archives/8934, the default plain softmax, and `log_n_clamped{512, 16}` with it the softmax_plus
+/// of GAU-α. `rotary` turns q and k; causal, lengths, masks and the rest mean what they mean to `attention`, with
 /// `heads_q = 1`.
 ///
 /// - q and k come from the same rows, so the offset is 0 whatever `lengths` says; an explicit `offset` wins.

@@ -115,7 +115,8 @@ struct read_linear {
   }
 };
 
-/// A number per token `[batch, heads, len]` (rank of k less one), or per feature, as [batch, heads, len, features or 1].
+/// A number per token `[batch, heads, len]` (rank of k less one), or per feature, as
+/// [batch, heads, len, features or 1].
 inline operand fold_tokens(char const* what, token_numbers const& given, int call_rank, index_array<4> const& extents) {
   operand x = given.values;
   int const rank = given.rank;
@@ -286,8 +287,8 @@ decltype(auto) with_linear(Q const& q, K const& k, V const& v, Out const& out, R
 
 /// Linear attention: weights are products of feature maps, so that what the keys have said fits a matrix.
 ///
-///     out_i = φ(q_i) S_i / (φ(q_i) · z_i),   S_i = Σ_j φ(k_j) v_jᵀ,   z_i = Σ_j φ(k_j)         normalized{}, the default
-///     out_i = scale · φ(q_i) S_i                                                              unnormalized{}
+///     out_i = φ(q_i) S_i / (φ(q_i) · z_i),   S_i = Σ_j φ(k_j) v_jᵀ,   z_i = Σ_j φ(k_j)         normalized{}, the
+///     default out_i = scale · φ(q_i) S_i                                                              unnormalized{}
 ///
 /// over all keys, or with `causal{}` over j ≤ position(i), where each key's share may fade: `decay{γ per key head}`
 /// (retention), `log_decay{per token}` (gated), `delta{β}`.
@@ -301,14 +302,15 @@ decltype(auto) with_linear(Q const& q, K const& k, V const& v, Out const& out, R
 ///
 /// - Rank 3 drops batch, rank 2 heads too. Query heads share key heads as in `attention`; scalars mix as there.
 /// - Modifiers: a feature map (`elu_plus_one{}` is the default, `exponential{}`, `identity{}`, `feature_map{f}`),
-///   normalized/unnormalized, causal, offset, lengths, scale (default 1/√dim; normalised rows do not feel it), gate, the
-///   decays, `state_in{S, z}`, `state_out{S, z}`, on, with. `rotary` turns features in the numerator only, so that the
-///   divisor stays a sum of positive numbers (kexue.fm/archives/8265).
+///   normalized/unnormalized, causal, offset, lengths, scale (default 1/√dim; normalised rows do not feel it), gate,
+///   the decays, `state_in{S, z}`, `state_out{S, z}`, on, with. `rotary` turns features in the numerator only, so that
+///   the divisor stays a sum of positive numbers (kexue.fm/archives/8265).
 /// - A row that sees no key and no state is 0, also a row before position 0; one whose weights sum to 0 is 0.
 /// - Rows in one chunk do not feel a hidden key or value, NaN included; a NaN that has entered the state stays.
-/// - Chunks of `block_lanes` keys; few keys, gates per feature and the delta rule go row by row. Both are the same sums.
-/// - Time O(len · features · dim_v). Memory as for `attention`: the stack up to 64 KiB, beyond that one allocation, or none
-///   with `with{workspace}`; at most 1 MiB a worker for up to 512 features, none that grows with a length.
+/// - Chunks of `block_lanes` keys; few keys, gates per feature and the delta rule go row by row.
+///   Both are the same sums.
+/// - Time O(len · features · dim_v). Memory as for `attention`: the stack up to 64 KiB, beyond that one allocation, or
+///   none with `with{workspace}`; at most 1 MiB a worker for up to 512 features, none that grows with a length.
 /// - Work is cut by batch, key head and, unnormalised, value columns: bits do not depend on the executor.
 /// @throws argument_error naming the argument, before anything is written
 /// @see Katharopoulos et al. 2020, arXiv 2006.16236; Sun et al. 2023, arXiv 2307.08621; formulas C4
@@ -335,7 +337,8 @@ requires(tensor_like<K> && ((modifier<std::remove_cvref_t<Ms>> ||
   return out;
 }
 
-/// How many bytes `with{workspace}` must have for a call with these inputs and modifiers, its executor's workers counted.
+/// How many bytes `with{workspace}` must have for a call with these inputs and modifiers,
+/// its executor's workers counted.
 /// @throws argument_error as the call would
 template <class Q, class K, class V, class... Ms>
 std::size_t linear_workspace_bytes(Q const& q, K const& k, V const& v, Ms const&... ms) {

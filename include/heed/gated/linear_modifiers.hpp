@@ -3,11 +3,13 @@
 #include <heed/attention/modifiers.hpp>
 #include <heed/kernel/exp.hpp>
 
-/// What may follow the tensors of `linear_attention`, besides causal, offset, lengths, scale, rotary, gate, on and with.
+/// What may follow the tensors of `linear_attention`, besides causal, offset, lengths, scale, rotary, gate,
+/// on and with.
 
 namespace heed {
 
-/// Numbers for every token, `[batch, heads, len]` or one dimension less or more: what they are and in which rank they came.
+/// Numbers for every token, `[batch, heads, len]` or one dimension less or more:
+/// what they are and in which rank they came.
 struct token_numbers {
   operand values;  // right-aligned
   int rank = 0;
@@ -132,8 +134,8 @@ struct decay {
 };
 
 /// Decay that depends on the token: before key t enters, the state is multiplied by `exp(log_decay_t)`. One number per
-/// token, `[batch, heads_kv, kv_len]` (the rank of k less one), or one per feature, `[batch, heads_kv, kv_len, features]`;
-/// extents of 1 broadcast. Causal calls only.
+/// token, `[batch, heads_kv, kv_len]` (the rank of k less one), or one per feature, `[batch, heads_kv, kv_len,
+/// features]`; extents of 1 broadcast. Causal calls only.
 /// @see Yang et al. 2023, arXiv 2312.06635; ONNX LinearAttention, update_rule "gated"
 struct log_decay {
   static constexpr auto part = linear_part::decay;

@@ -6,10 +6,10 @@
 
 /// Linear attention, chunk by chunk, on the products of the pass.
 ///
-/// The state S [features][dim_v] is kept in panels of `block_lanes` value columns. Three of the kernel's two products make
-/// a chunk: scores of its keys against its queries (lanes: queries), their values plus the state's (lanes: queries), and
-/// the keys' values into the state (lanes: value columns). Value columns are cut into tasks, so that the state of a wide
-/// dim_v is never whole in one worker's cache.
+/// The state S [features][dim_v] is kept in panels of `block_lanes` value columns. Three of the kernel's two products
+/// make a chunk: scores of its keys against its queries (lanes: queries), their values plus the state's (lanes:
+/// queries), and the keys' values into the state (lanes: value columns). Value columns are cut into tasks, so that the
+/// state of a wide dim_v is never whole in one worker's cache.
 
 namespace heed {
 HEED_ISA_BEGIN
@@ -366,8 +366,8 @@ class linear_pass {
     }
   }
 
-  /// Scores of the chunk get the gains between key and row, 0 where the key comes later; `factor_` gets what the state is
-  /// multiplied with at each row.
+  /// Scores of the chunk get the gains between key and row, 0 where the key comes later; `factor_` gets what the state
+  /// is multiplied with at each row.
   void weigh(int used, index place, index keys, index positions) {
     batch<T> const zero(T(0)), one(T(1));
     for (int v = 0; v < used; ++v) {

@@ -184,15 +184,15 @@ linear_problem<T> linear_part_of(mixed_operands const& x, chunks const& c, descr
 /// | q_lin, k_lin | [len, s'] or [batch, len, s'] | any, 0 too |
 /// | v, out | [len, e] or [batch, len, e] | any; out's not 0 |
 ///
-/// - `chunks{c, quadratic_norm, linear_norm}` names both normalisers. Causal `tokens` is 1 / ((g − 1) c); the 1 / ((g − 1)
-///   n / c) of kexue.fm/archives/8934 is a slip. The linear part of the first chunk is 0. `chunk_squared` with `chunk` is
-///   what the paper's appendix has.
+/// - `chunks{c, quadratic_norm, linear_norm}` names both normalisers. Causal `tokens` is 1 / ((g − 1) c); the
+///   1 / ((g − 1) n / c) of kexue.fm/archives/8934 is a slip. The linear part of the first chunk is 0. `chunk_squared`
+///   with `chunk` is what the paper's appendix has.
 /// - Modifiers: causal, lengths, gate{u}, rotary (turns all four), on, with. Offsets are 0: q and k are the same rows.
 ///   Keys from `lengths[b]` on are never read, the divisors count the others, and rows from there on are computed like
 ///   any other. out may not be u.
 /// - Time O(len · (c (s + e) + s' e)). Memory: the quadratic part is one call of `attention` a sequence (two where its
-///   last chunk is ragged), the linear part one of `linear_attention`, each with its own promises; workspaces must serve
-///   the larger.
+///   last chunk is ragged), the linear part one of `linear_attention`, each with its own promises; workspaces must
+///   serve the larger.
 /// - out in half or bfloat16 rounds the quadratic part on its way to the sum.
 /// @throws argument_error naming the argument, before anything is written
 /// @see Hua et al. 2022, arXiv 2202.10447; kexue.fm/archives/8934; formulas C3, E4

@@ -174,8 +174,8 @@ struct row_result {
   bool empty = true;
 };
 
-/// Ends a row from its state (m, l, u), taking in the sink logit. `n` is the row's visible keys, where asked for. Without
-/// a running maximum m only tells whether a score above −inf was seen.
+/// Ends a row from its state (m, l, u), taking in the sink logit. `n` is the row's visible keys, where asked for.
+/// Without a running maximum m only tells whether a score above −inf was seen.
 template <normalizer_rule Rule, real T>
 row_result finish_row(problem<T> const& p, index head, T m, T l, T u, index n) {
   row_result r;

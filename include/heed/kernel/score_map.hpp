@@ -43,8 +43,8 @@ decltype(auto) of_head(M const& m, index head) {
 /// The score maps of a call, composed: within a stage they act in the order given, and the stages are always softcap,
 /// bias, function, mask, whatever the order of the arguments was.
 ///
-/// A map is any type with `static constexpr score_stage stage` and `apply(s, site)`, or with `visible(site)`. A map with
-/// `for_head(head)` is replaced by what that returns before the sweep over a head's scores: look-ups go there.
+/// A map is any type with `static constexpr score_stage stage` and `apply(s, site)`, or with `visible(site)`. A map
+/// with `for_head(head)` is replaced by what that returns before the sweep over a head's scores: look-ups go there.
 template <class... Maps>
 struct score_maps {
   std::tuple<Maps const&...> maps;

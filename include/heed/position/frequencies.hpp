@@ -95,8 +95,8 @@ HEED_ISA_BEGIN
 /// - All makers compute in double; with factor 1 each gives the bits of `standard` (longrope: with divisors of 1;
 ///   dynamic_ntk: where len ≤ train_len, for whatever factor).
 /// - Copies share the numbers, which never change: copying neither allocates nor invalidates `theta()`.
-/// - Angles that depend on the current length (dynamic_ntk, longrope) make rotated keys stale when they change: keep raw
-///   keys, as `attention` with a `rotary` modifier does.
+/// - Angles that depend on the current length (dynamic_ntk, longrope) make rotated keys stale when they change: keep
+///   raw keys, as `attention` with a `rotary` modifier does.
 ///
 /// @see formulas B1 and B3 for every maker; Su et al. 2021, arXiv 2104.09864
 class frequencies {
@@ -171,7 +171,8 @@ class frequencies {
     });
   }
 
-  /// base · (1 + factor (n/train_len − 1))^(dim/(dim−2)), n = max(len, train_len): `ntk_aware` that grows with the text.
+  /// base · (1 + factor (n/train_len − 1))^(dim/(dim−2)), n = max(len, train_len):
+  /// `ntk_aware` that grows with the text.
   /// @see emozilla 2023, "Dynamically scaled RoPE"; transformers, modeling_rope_utils.py
   static frequencies dynamic_ntk(index dim, dynamic_ntk_scaling const& s) {
     check_factor("dynamic_ntk", s.factor);

@@ -18,7 +18,8 @@ struct constant_space_layer {
   std::function<void(T const* x, T const* attended, T* y)> combine;  // attended [heads_q, dim_v]; y may not be x
 };
 
-/// N causal layers without a cache (formulas C7): what layer n needs of token j it computes again, down to the embedding.
+/// N causal layers without a cache (formulas C7): what layer n needs of token j it computes again,
+/// down to the embedding.
 ///
 ///     x⁰_j = embed(j)
 ///     xⁿ_i = combine(xⁿ⁻¹_i, attention(query(xⁿ⁻¹_i), key_value(xⁿ⁻¹_j) for j = 0 … i))
@@ -27,8 +28,8 @@ struct constant_space_layer {
 ///     stack.evaluate(i, [&](index j) { return &embedding(token[j], 0); }, out, rotary{…});
 ///
 /// - Memory: per layer two rows of `width`, q, k, v, the attended row and the softmax state; nothing grows with i.
-/// - Price: inner steps, keys read by any layer: T_N(i) = i + T_{N−1}(i) + Σ_{j ≤ i} T_{N−1}(j), T_0 = 0, i counting from
-///   1; 10, 75, 415 for the tenth token of 1, 2, 3 layers; i^N/N! in the long run. A window makes it less.
+/// - Price: inner steps, keys read by any layer: T_N(i) = i + T_{N−1}(i) + Σ_{j ≤ i} T_{N−1}(j), T_0 = 0, i counting
+///   from 1; 10, 75, 415 for the tenth token of 1, 2, 3 layers; i^N/N! in the long run. A window makes it less.
 /// - `embed(j)` returns a row of `width` numbers: a pointer, a contiguous range or a vector, by value or not.
 /// - Modifiers are those of `recurrent_attention`, the same in every layer; no outputs (lse, entropy), no gate.
 /// - Not for two threads at a time.

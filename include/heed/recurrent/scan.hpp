@@ -120,7 +120,8 @@ class prefix_scan {
 
 }  // namespace impl
 
-/// For one query, its attention over **all prefixes** of the keys, by a parallel scan over the monoid of softmax states:
+/// For one query, its attention over **all prefixes** of the keys,
+/// by a parallel scan over the monoid of softmax states:
 ///
 ///     out[j] = Σ_{t ≤ j} e^{s_t} v_t / Σ_{t ≤ j} e^{s_t},     s_t = scale · q·k_t and what the modifiers make of it
 ///
@@ -132,9 +133,9 @@ class prefix_scan {
 ///
 /// - Rank 2 to 4, any storage, any strides. The query's position is that of `attention`: n − 1 unless `offset` says
 ///   otherwise; the last row of out is `attention(q, k, v, …)` itself, to rounding.
-/// - Every modifier whose scores do not depend on the prefix: scale, softcap, biases, masks, windows, functors, position
-///   codes, `sink_logits`, `on`; `lse` and `entropy` as `[batch, heads_q, n]`. A score of −inf hides its key. Refused at
-///   compile time: row scales, other normalisers, gate, with.
+/// - Every modifier whose scores do not depend on the prefix: scale, softcap, biases, masks, windows, functors,
+///   position codes, `sink_logits`, `on`; `lse` and `entropy` as `[batch, heads_q, n]`. A score of −inf hides its key.
+///   Refused at compile time: row scales, other normalisers, gate, with.
 /// - A prefix in which nothing is visible: 0, −inf (or the sink), 0.
 /// - Bit-identical for every executor: blocks are cut by shape.
 /// - Memory: n scores and n/128 states of dim_v + 2 numbers a head, allocated in the call.

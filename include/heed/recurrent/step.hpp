@@ -59,7 +59,8 @@ constexpr void check_recurrent_modifiers(std::tuple<Ms const&...> const*) {
   static_assert(
       ((family_of<Ms>() != family::executor && family_of<Ms>() != family::workspace) && ...),
       "heed: recurrent_attention takes no on{…} or with{…}: it walks on the calling thread in its own memory");
-  static_assert(((family_of<Ms>() != family::amx) && ...), "heed: recurrent_attention takes no with_amx: it reads row by row");
+  static_assert(((family_of<Ms>() != family::amx) && ...),
+                "heed: recurrent_attention takes no with_amx: it reads row by row");
 }
 
 template <class... Ms>

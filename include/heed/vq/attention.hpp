@@ -131,8 +131,8 @@ std::size_t block_scratch(Q const& q, problem<T> const& p, vq_walk<T> const& wal
 ///
 ///     out_i = Σ_c n_c e^(q_i·C_c) v̄_c / Σ_c n_c e^(q_i·C_c)     over the codes c: n_c keys whose values' mean is v̄_c
 ///
-/// Row blocks go through the sequence one after the other; keys that every row of a block sees alike are counted in n and
-/// v̄, the others stay single beside them, all in one softmax.
+/// Row blocks go through the sequence one after the other; keys that every row of a block sees alike are counted in n
+/// and v̄, the others stay single beside them, all in one softmax.
 ///
 /// | argument | shape |
 /// |---|---|
@@ -149,8 +149,9 @@ std::size_t block_scratch(Q const& q, problem<T> const& p, vq_walk<T> const& wal
 ///   clamped to its ends as always: Transformer-VQ's window bias is a table that ends in 0.
 /// - Single keys: those of the block, and beside it those within rerope's window or the table of relative_bias.
 /// - A code without keys takes no part. Visible keys must be finite, or codes in range: else argument_error.
-/// - Memory: a (batch, key head) takes (codes + single keys) · (dim + dim_v) numbers and codes · dim_v doubles, whatever
-///   the length; one allocation, or none with `with{workspace}` of `vq_workspace_bytes(…)` (Eigen's in encoding apart).
+/// - Memory: a (batch, key head) takes (codes + single keys) · (dim + dim_v) numbers and codes · dim_v doubles,
+///   whatever the length; one allocation, or none with `with{workspace}` of `vq_workspace_bytes(…)` (Eigen's in
+///   encoding apart).
 /// @throws argument_error as `attention`, before anything is written
 /// @see Lingle 2023, arXiv 2309.16354; Su, kexue.fm/archives/9844; formulas C6
 template <class Q, class K, class V, class Out, real T, class... Ms>

@@ -12,8 +12,8 @@ namespace heed {
 HEED_ISA_BEGIN
 namespace impl {
 
-/// Keys that only come: counts and running means. A mean neither grows with the length nor loses small values to a large
-/// sum; it is kept in double, for a million steps in float would cost it half its digits.
+/// Keys that only come: counts and running means. A mean neither grows with the length nor loses small values to a
+/// large sum; it is kept in double, for a million steps in float would cost it half its digits.
 /// @see formulas C6
 struct code_means {
   index dim_v = 0;

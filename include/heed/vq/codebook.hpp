@@ -122,8 +122,8 @@ class codebook {
   }
 
   /// k-means++: the first vector is a key drawn at random, each further one a key drawn with a probability that grows
-  /// with its squared distance from the nearest vector so far. Once every key is a vector, the rest repeat keys, and stay
-  /// unused. The same seed gives the same vectors.
+  /// with its squared distance from the nearest vector so far. Once every key is a vector, the rest repeat keys, and
+  /// stay unused. The same seed gives the same vectors.
   /// @throws argument_error for no keys, or a key that is not finite
   /// @see Arthur and Vassilvitskii 2007
   template <class K>

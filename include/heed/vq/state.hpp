@@ -11,12 +11,14 @@ HEED_ISA_BEGIN
 /// `recent` keys by themselves.
 ///
 ///     vq_state<float> state(book, dim_v, window);
-///     state.step(q, k, v, out, rerope{rotary{freqs, layout::half}, window});   // a row of vq_attention(…, causal{}, …)
+///     // A row of vq_attention(…, causal{}, …):
+///     state.step(q, k, v, out, rerope{rotary{freqs, layout::half}, window});
 ///
 /// - Equal to the rows of causal `vq_attention` to rounding, whatever `recent` is.
-/// - recent = 0 will do where distance does not matter; rerope wants its window, relative_bias the distances of its table.
-/// - Memory: heads_kv · ((codes + 2 recent) · (dim + dim_v) numbers + codes · dim_v doubles), a copy of the codebook, and
-///   heads_q · (codes + 2 recent) numbers from the first step on. It does not grow with the length.
+/// - recent = 0 will do where distance does not matter;
+///   rerope wants its window, relative_bias the distances of its table.
+/// - Memory: heads_kv · ((codes + 2 recent) · (dim + dim_v) numbers + codes · dim_v doubles), a copy of the codebook,
+///   and heads_q · (codes + 2 recent) numbers from the first step on. It does not grow with the length.
 /// - One sequence. Copies are deep, and go on independently.
 template <real T>
 class vq_state {
@@ -57,7 +59,8 @@ class vq_state {
 
   /// Takes in the next n tokens: keys `[heads_kv, n, dim]`, or their int32 codes `[heads_kv, n]`, and values
   /// `[heads_kv, n, dim_v]`; rank 2 (codes: rank 1) for a single head.
-  /// @throws argument_error for other extents, a key that is not finite or a code out of range; nothing is taken in then
+  /// @throws argument_error for other extents, a key that is not finite or a code out of range;
+  /// nothing is taken in then
   template <class K, class V>
   void append(K const& k, V const& v) {
     static_assert(impl::rank_of<V const&> <= 3, "heed: vq_state holds one sequence: v is [heads_kv, n, dim_v]");
@@ -82,11 +85,12 @@ class vq_state {
     }
   }
 
-  /// Takes in one token, and lets its queries attend to all tokens so far, itself included: q and out `[heads_q, 1, …]`, k
-  /// (or codes) and v `[heads_kv, 1, …]`; rank 2 for a single head. Modifiers are those of `vq_attention` without offset
-  /// and lengths; causal says nothing new. A workspace is that of the attention call over codes and recent keys.
-  /// @throws argument_error as `append` and `attention`, or where `recent` is too short for rerope or relative_bias; the
-  /// token is not taken in then
+  /// Takes in one token, and lets its queries attend to all tokens so far, itself included: q and out `[heads_q, 1,
+  /// …]`, k (or codes) and v `[heads_kv, 1, …]`; rank 2 for a single head. Modifiers are those of `vq_attention`
+  /// without offset and lengths; causal says nothing new.
+  /// A workspace is that of the attention call over codes and recent keys.
+  /// @throws argument_error as `append` and `attention`, or where `recent` is too short for rerope or relative_bias;
+  /// the token is not taken in then
   template <class Q, class K, class V, class Out, class... Ms>
   requires tensor_like<Out>
   void step(Q const& q, K const& k, V const& v, Out&& out, Ms const&... ms) {
@@ -193,8 +197,8 @@ class vq_state {
     load_value(&values_(h, codes() + end_, 0));
   }
 
-  /// The call of the token at `position`: its query stands on the last place; codes are the sinks of a window that leaves
-  /// out the places before the first recent key.
+  /// The call of the token at `position`: its query stands on the last place; codes are the sinks of a window that
+  /// leaves out the places before the first recent key.
   void describe(description& d, index heads_q, index position) {
     index const rows = keys_.extent(1), group = heads_q / heads();
     if (bias_.size() != heads_q * rows)

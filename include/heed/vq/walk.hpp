@@ -7,8 +7,8 @@
 #include <atomic>
 #include <span>
 
-/// The way of a call through its rows, block by block: which keys stand single beside a block, and what has become of all
-/// others.
+/// The way of a call through its rows, block by block: which keys stand single beside a block, and what has become of
+/// all others.
 
 namespace heed {
 HEED_ISA_BEGIN

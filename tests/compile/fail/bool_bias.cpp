@@ -3,6 +3,7 @@
 
 #include <Eigen/Core>
 
-void attend(Eigen::MatrixXf const& q, Eigen::MatrixXf const& k, Eigen::MatrixXf const& v, Eigen::MatrixXf& out, heed::view<bool const, 2> shown) {
+void attend(Eigen::MatrixXf const& q, Eigen::MatrixXf const& k, Eigen::MatrixXf const& v, Eigen::MatrixXf& out,
+            heed::view<bool const, 2> shown) {
   heed::attention(q, k, v, out, heed::bias{shown});
 }

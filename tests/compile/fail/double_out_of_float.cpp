@@ -3,7 +3,8 @@
 
 #include <Eigen/Core>
 
-void attend(Eigen::MatrixXf const& q, Eigen::MatrixXf const& k, Eigen::MatrixXf const& v, Eigen::MatrixXf& out, Eigen::MatrixXd& d) {
+void attend(Eigen::MatrixXf const& q, Eigen::MatrixXf const& k, Eigen::MatrixXf const& v, Eigen::MatrixXf& out,
+            Eigen::MatrixXd& d) {
   heed::attention(q, k, v, d);
   (void)out;
 }

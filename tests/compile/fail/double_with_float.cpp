@@ -3,6 +3,7 @@
 
 #include <Eigen/Core>
 
-void attend(Eigen::MatrixXf const& q, Eigen::MatrixXf const& k, Eigen::MatrixXf const& v, Eigen::MatrixXf& out, Eigen::MatrixXd const& d) {
+void attend(Eigen::MatrixXf const& q, Eigen::MatrixXf const& k, Eigen::MatrixXf const& v, Eigen::MatrixXf& out,
+            Eigen::MatrixXd const& d) {
   heed::attention(q, d, v, out);
 }

@@ -3,6 +3,7 @@
 
 #include <Eigen/Core>
 
-void attend(Eigen::MatrixXf const& q, Eigen::MatrixXf const& k, Eigen::MatrixXf const& v, Eigen::MatrixXf& out, heed::view<float const, 2> added) {
+void attend(Eigen::MatrixXf const& q, Eigen::MatrixXf const& k, Eigen::MatrixXf const& v, Eigen::MatrixXf& out,
+            heed::view<float const, 2> added) {
   heed::attention(q, k, v, out, heed::mask{added});
 }

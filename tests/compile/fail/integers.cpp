@@ -3,7 +3,8 @@
 
 #include <Eigen/Core>
 
-void attend(Eigen::MatrixXf const& q, Eigen::MatrixXf const& k, Eigen::MatrixXf const& v, Eigen::MatrixXf& out, heed::view<short const, 2> whole) {
+void attend(Eigen::MatrixXf const& q, Eigen::MatrixXf const& k, Eigen::MatrixXf const& v, Eigen::MatrixXf& out,
+            heed::view<short const, 2> whole) {
   heed::attention(whole, k, v, out);
   (void)q;
 }

@@ -3,6 +3,7 @@
 
 #include <Eigen/Core>
 
-void attend(Eigen::MatrixXf const& q, Eigen::MatrixXf const& k, Eigen::MatrixXf const& v, Eigen::MatrixXf& out, heed::view<float, 1> l) {
+void attend(Eigen::MatrixXf const& q, Eigen::MatrixXf const& k, Eigen::MatrixXf const& v, Eigen::MatrixXf& out,
+            heed::view<float, 1> l) {
   heed::attention(q, k, v, out, heed::squared_relu{heed::visible{}}, heed::lse{l});
 }

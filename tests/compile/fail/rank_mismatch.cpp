@@ -3,7 +3,8 @@
 
 #include <Eigen/Core>
 
-void attend(Eigen::MatrixXf const& q, Eigen::MatrixXf const& k, Eigen::MatrixXf const& v, Eigen::MatrixXf& out, heed::view<float const, 3> k3) {
+void attend(Eigen::MatrixXf const& q, Eigen::MatrixXf const& k, Eigen::MatrixXf const& v, Eigen::MatrixXf& out,
+            heed::view<float const, 3> k3) {
   heed::attention(q, k3, v, out);
   (void)k;
 }

@@ -3,6 +3,7 @@
 #include <vector>
 #include <Eigen/Core>
 
-void attend(Eigen::MatrixXf const& q, Eigen::MatrixXf const& k, Eigen::MatrixXf const& v, Eigen::MatrixXf& out, std::vector<float> const& sinks) {
+void attend(Eigen::MatrixXf const& q, Eigen::MatrixXf const& k, Eigen::MatrixXf const& v, Eigen::MatrixXf& out,
+            std::vector<float> const& sinks) {
   heed::attention(q, k, v, out, heed::squared_relu{heed::row_sum{}}, heed::sink_logits{sinks});
 }

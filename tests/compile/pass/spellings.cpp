@@ -40,7 +40,8 @@ void modifiers(Eigen::MatrixXf const& q, Eigen::MatrixXf const& k, Eigen::Matrix
   heed::workspace scratch;
   heed::attention(q, k, v, out, heed::with{scratch});
   auto o = heed::attention(q, k, v, heed::causal{});
-  auto const stored = heed::modifiers(m, heed::score{[](auto s, auto site) { return s - 0.1f * heed::abs(site.distance()); }});
+  auto const stored =
+      heed::modifiers(m, heed::score{[](auto s, auto site) { return s - 0.1f * heed::abs(site.distance()); }});
   heed::attention(q, k, o, out, stored);
   heed::relative_bias const table{float_view4};
   auto const copied = heed::modifiers(table, heed::alibi::standard(4));
