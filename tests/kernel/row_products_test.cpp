@@ -160,6 +160,43 @@ TEMPLATE_TEST_CASE("guarded_row_values lets no hidden value through, and every v
   CHECK(std::isfinite(acc[5]));
 }
 
+/// What a walker asks for after `lines` lines, counted in bytes from the first row.
+template <class Stored>
+index fetched(index ld, index n, index lines) {
+  auto const size = static_cast<index>(sizeof(Stored));
+  index const a_row = (n * size + 63) / 64, ahead = std::max<index>(1, impl::fetched_bytes / (n * size));
+  return (ahead + lines / a_row) * ld * size + lines % a_row * 64;
+}
+
+TEMPLATE_TEST_CASE("row_fetcher walks over the lines of rows, each once and in order", "[contract]", float, double,
+                   Eigen::half, std::int8_t, std::byte) {
+  using fetcher = impl::row_fetcher<TestType>;
+  alignas(64) static TestType const rows[64]{};
+  auto const first = static_cast<index>(reinterpret_cast<std::uintptr_t>(rows));
+  for (index n : dims)
+    for (index ld : {n, n + 5, index{0}, -n}) {
+      CAPTURE(n, ld);
+      fetcher one(rows, ld, n), in_steps(rows, ld, n), at_a_time(rows, ld, n), part(rows, ld, n);
+      for (index lines = 0; lines < 40; ++lines) {
+        REQUIRE(static_cast<index>(one.at()) - first == fetched<TestType>(ld, n, lines));
+        one.next();
+        // Three lines in eight steps, two of which have none to themselves; and a line in four readings.
+        constexpr index three = 3 * fetcher::line;
+        unroll<8>([&](auto step) {
+          in_steps.template follow<three, step, 8>(0);
+          REQUIRE(static_cast<index>(in_steps.at()) - first ==
+                  fetched<TestType>(ld, n, 3 * lines + (step + 1) * 3 / 8));
+        });
+        at_a_time.template follow<three>(0);
+        REQUIRE(at_a_time.at() == in_steps.at());
+        constexpr index quarter = fetcher::line / 4;
+        for (index c = 0; c < fetcher::line; c += quarter)
+          unroll<2>([&](auto step) { part.template follow<quarter, step, 2>(c); });
+        REQUIRE(part.at() == one.at());
+      }
+    }
+}
+
 TEST_CASE("row_groups covers the rows once", "[contract]") {
   auto const check = [](auto twos) {
     for (index rows = 0; rows < 20; ++rows) {

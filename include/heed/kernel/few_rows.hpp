@@ -142,6 +142,8 @@ class few_rows_pass {
   }
 
  private:
+  using values_ahead = impl::row_fetcher<std::byte>;
+
   static index blocks_of(problem<T> const& p, band const& b) {
     index n = 0;
     for (block_walk walk(b, 0, p.q_len - 1, few_key_block); !walk.done(); walk.advance())
@@ -204,10 +206,17 @@ class few_rows_pass {
     own_.tiles.open(batch_, key_head_, keys);
     index const n = keys.end - keys.begin;
     score(n);
+    values_ahead ahead = fetch_values();
     bool hides = false;
     for (index r = 0; r < shape_.rows; ++r)
-      hides = weigh(r, n) || hides;
+      hides = weigh(r, n, ahead) || hides;
     accumulate(n, hides);
+  }
+
+  values_ahead fetch_values() {
+    stored_rows_at const v = own_.tiles.stored_values();
+    index const bytes = size_of(v.kind);
+    return values_ahead(v.data, v.ld * bytes, call_.dim_v * bytes);
   }
 
   void score(index n) {
@@ -235,7 +244,7 @@ class few_rows_pass {
   }
 
   /// Modify and normalise for one row; returns whether it hides any key of the block.
-  bool weigh(index r, index n) {
+  bool weigh(index r, index n, values_ahead& ahead) {
     constexpr index w = lanes<T>;
     T* const s = own_.s + r * score_stride;
     constexpr T nothing = -std::numeric_limits<T>::infinity();
@@ -257,7 +266,7 @@ class few_rows_pass {
     else
       own_.state.m[r] = T(0), rescale_[r] = T(1);  // all of these keys are seen: any number above −inf says so
     bool const scaled = has_maximum<Rule> && call_.natural;
-    scaled ? take_weights<has_maximum<Rule>>(r, n) : take_weights<false>(r, n);
+    scaled ? take_weights<has_maximum<Rule>>(r, n, ahead) : take_weights<false>(r, n, ahead);
     return hides;
   }
 
@@ -308,13 +317,16 @@ class few_rows_pass {
     }
   }
 
+  /// Nothing is read meanwhile: so that memory does not idle, the first values of the next block are asked for, whose
+  /// turn comes with the products. Halves, four rows: 0.86 of the plain read instead of 0.83.
   template <bool Scaled>
-  HEED_NOINLINE void take_weights(index r, index n) {
+  HEED_NOINLINE void take_weights(index r, index n, values_ahead& ahead) {
     T* const s = own_.s + r * score_stride;
     batch<T> const top(safe_maximum<T>(own_.state.m[r]));
     batch<T> total(T(0)), spread(T(0));
     for (index t = 0; t < n; t += lanes<T>) {
       batch<T> const score = load(s + t), weight = weight_of<Rule, Scaled>(score, top);
+      unroll<std::max(1, lanes<T> / 8)>([&](auto) HEED_LAMBDA_INLINE { ahead.next(); });
       total = added_to_sum<Rule>(weight, total);
       if constexpr (Entropy)
         spread = added_to_entropy(weight, score, top, spread);

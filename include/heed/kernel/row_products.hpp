@@ -19,18 +19,17 @@ namespace impl {
 /// beside one, tiles are so short that the core works on several at a time, and 8 keys gain nothing.
 inline constexpr int keys_beside = score_room;
 
-/// How many of them are read at once, column by column. Memory gives most when rows are read one after the other: the
-/// dot products of halves reach 1.0 of the plain read with two, 0.8 with four. Bytes are bound by what is done with
-/// them, and four load the rows of q less often: a tenth faster than two.
+/// How many of them are read at once, column by column. Four load the rows of q half as often as two, which is worth a
+/// tenth to bytes and 2 % to halves, if 16 sums fit beside them as in AVX-512; floats wait for memory either way.
 template <class Stored>
-inline constexpr int keys_at_once = sizeof(Stored) == 1 ? keys_beside : 2;
+inline constexpr int keys_at_once = sizeof(Stored) <= (lanes<float> == 16 ? 2 : 1) ? keys_beside : 2;
 
-/// How far ahead rows are fetched into the second-level cache: evenly and in the order of addresses, so that the
-/// memory's own prefetcher follows. The core alone looks some 1.5 KiB ahead once four rows share a load, and while
-/// scores become weights nothing is asked for at all. Share of a plain read of 12 (float) to 22 GB/s (int8), one row
-/// of q: 0.95 (float), 0.84 (half), 0.67 (int8) at 2 KiB, 0.94, 0.95, 0.85 at 8 KiB, 0.95, 0.96, 0.84 at 16 KiB; four
-/// rows: 0.86, 0.68, 0.48, then 0.86, 0.80, 0.55, then 0.89, 0.81, 0.56; 32 KiB gains nothing more
-/// (`heed_bench_attention --benchmark_filter=decode/.*_32768`).
+/// How far ahead rows are fetched into the second-level cache: evenly and in the order of addresses. The core alone looks
+/// some 1.5 KiB ahead once four rows share a load. Share of a plain read of 12 (float) to 22 GB/s (int8) while lines were
+/// asked for in runs of up to four, one row of q: 0.95 (float), 0.84 (half), 0.67 (int8) at 2 KiB, 0.94, 0.95, 0.85 at
+/// 8 KiB, 0.95, 0.96, 0.84 at 16 KiB; four rows: 0.86, 0.68, 0.48, then 0.86, 0.80, 0.55, then 0.89, 0.81, 0.56; 32 KiB
+/// gains nothing more. One by one, at 16 KiB: 1.04, 0.98 and 1.00, 0.85 (float and half; the plain read fetches nothing
+/// ahead itself) (`heed_bench_attention --benchmark_filter=decode/.*_32768`).
 inline constexpr index fetched_bytes = 16384;
 
 /// Walks over the cache lines of rows in the order of addresses, `fetched_bytes` ahead of who reads them.
@@ -46,15 +45,18 @@ class row_fetcher {
     at_ += static_cast<std::uintptr_t>(ahead * ld * static_cast<index>(sizeof(Stored)));
   }
 
-  /// For who reads `Count` elements from channel c on: at least a line at a time. Rows behind the last are asked for,
-  /// too: that reads nothing.
-  template <index Count>
+  /// For who reads `Count` elements from channel c on in `Steps` equal steps of work: asks for the lines that fall to
+  /// step `Step`. Asked for in runs of two or four, the same lines take a tenth longer. Rows behind the last are asked
+  /// for, too: that reads nothing.
+  template <index Count, int Step = 0, int Steps = 1>
   HEED_ALWAYS_INLINE void follow(index c) {
-    if (Count >= line || c % line == 0)
-      unroll<static_cast<int>(std::max<index>(1, Count / line))>([&](auto) HEED_LAMBDA_INLINE { next(); });
+    constexpr index lines = Count / line;
+    if constexpr (lines > 0)
+      unroll<int((Step + 1) * lines / Steps - Step * lines / Steps)>([&](auto) HEED_LAMBDA_INLINE { next(); });
+    else if (Step == 0 && c % line == 0)
+      next();
   }
 
- private:
   HEED_ALWAYS_INLINE void next() {
     __builtin_prefetch(reinterpret_cast<void const*>(at_), 0, 2);
     at_ += 64;
@@ -64,6 +66,10 @@ class row_fetcher {
     }
   }
 
+  /// The address that is asked for next.
+  std::uintptr_t at() const { return at_; }
+
+ private:
   std::uintptr_t at_;
   index lines_;
   std::uintptr_t gap_;
@@ -82,11 +88,13 @@ HEED_ALWAYS_INLINE inline void dot_tile(Stored const* k, index ldk, T const* q, 
     auto const add = [&](index c, auto widened) HEED_LAMBDA_INLINE {
       batch<T> row[R];
       unroll<R>([&](auto r) HEED_LAMBDA_INLINE { row[r] = load(q + r * ldq + c); });
-      ahead.template follow<at_once * w>(at_once * c);
       unroll<at_once>([&](auto i) HEED_LAMBDA_INLINE {
         constexpr int j = group * at_once + i;
         batch<T> const key = widened(k + j * ldk + c);
-        unroll<R>([&](auto r) HEED_LAMBDA_INLINE { sum[r * keys + j] = fma(row[r], key, sum[r * keys + j]); });
+        unroll<R>([&](auto r) HEED_LAMBDA_INLINE {
+          ahead.template follow<at_once * w, i * R + r, at_once * R>(at_once * c);
+          sum[r * keys + j] = fma(row[r], key, sum[r * keys + j]);
+        });
       });
     };
     index c = 0;
@@ -121,7 +129,6 @@ HEED_ALWAYS_INLINE inline void sum_tile(Stored const* v, index ldv, index n, T c
   batch<T> sum[R * V];
   unroll<R * V>([&](auto i) HEED_LAMBDA_INLINE { sum[i] = batch<T>(T(0)); });
   for (index j = 0; j < n; ++j) {
-    ahead.template follow<V * lanes<T>>(first);
     batch<T> value[V];
     unroll<V>([&](auto u) HEED_LAMBDA_INLINE {
       Stored const* const p = v + j * ldv + first + u * lanes<T>;
@@ -129,7 +136,10 @@ HEED_ALWAYS_INLINE inline void sum_tile(Stored const* v, index ldv, index n, T c
     });
     unroll<R>([&](auto r) HEED_LAMBDA_INLINE {
       batch<T> const weight(w[r * ldw + j]);
-      unroll<V>([&](auto u) HEED_LAMBDA_INLINE { sum[r * V + u] = fma(weight, value[u], sum[r * V + u]); });
+      unroll<V>([&](auto u) HEED_LAMBDA_INLINE {
+        ahead.template follow<V * lanes<T>, r * V + u, R * V>(first);
+        sum[r * V + u] = fma(weight, value[u], sum[r * V + u]);
+      });
     });
   }
   unroll<R * V>([&](auto i) HEED_LAMBDA_INLINE {
