@@ -466,7 +466,12 @@ HEED_ALWAYS_INLINE inline batch<float> load_widened(Eigen::half const* p) {
 #endif
 }
 HEED_ALWAYS_INLINE inline batch<float> load_widened(Eigen::bfloat16 const* p) {
-#if defined(__AVX512F__)
+#if defined(__AVX512BW__)
+  // One permutation that fills with zeros, where widening and shifting are two: word i to the upper half of lane i.
+  __m512i const places = _mm512_slli_epi32(_mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0), 16);
+  __m512i const narrow = _mm512_castsi256_si512(_mm256_loadu_si256(reinterpret_cast<__m256i const*>(p)));
+  return _mm512_castsi512_ps(_mm512_maskz_permutexvar_epi16(0xaaaaaaaaU, places, narrow));
+#elif defined(__AVX512F__)
   __m512i const wide = _mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<__m256i const*>(p)));
   return _mm512_castsi512_ps(_mm512_slli_epi32(wide, 16));
 #elif defined(__AVX2__)
