@@ -194,23 +194,6 @@ TEMPLATE_TEST_CASE("Reductions take every lane in once", "[contract]", float, do
   CHECK(reduce_max<T>(batch<T>(-infinity<T>)) == -infinity<T>);
 }
 
-TEMPLATE_TEST_CASE("A square of lanes is transposed, bit for bit", "[contract]", float, double) {
-  using T = TestType;
-  constexpr auto w = static_cast<std::size_t>(lanes<T>);
-  batch<T> rows[w];
-  numbers<T> from[w];
-  for (std::size_t i = 0; i < w; ++i) {
-    for (std::size_t j = 0; j < w; ++j)
-      from[i][j] = static_cast<T>(100 * i + j);
-    from[i][i] = i % 2 == 0 ? nan<T> : T(-0.0);
-    rows[i] = load(from[i].data());
-  }
-  transpose<T>(rows);
-  for (std::size_t i = 0; i < w; ++i)
-    for (std::size_t j = 0; j < w; ++j)
-      REQUIRE(same_bits(to_numbers<T>(rows[i])[j], from[j][i]));
-}
-
 TEMPLATE_TEST_CASE("Every 16-bit number is widened exactly, and nothing beyond is read", "[contract]", Eigen::half,
                    Eigen::bfloat16) {
   guard_pages const pages;

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <heed/core/operand.hpp>
+#include <heed/core/transpose.hpp>
 #include <heed/kernel/tile.hpp>
 
 /// The ends of the pass: rows of any storage into arithmetic rows, rows into lanes, and back.
@@ -160,12 +161,12 @@ template <factor_of Side, real T>
 HEED_ALWAYS_INLINE inline void transpose_square(T const* from, index ldfrom, batch<T> const& factor, T* to,
                                                 index ldto) {
   batch<T> square[static_cast<std::size_t>(lanes<T>)];
-  unroll<lanes<T>>([&](auto i) HEED_LAMBDA_INLINE {
-    square[i] = load(from + i * ldfrom);
-    if constexpr (Side == factor_of::columns)
-      square[i] = square[i] * factor;
-  });
-  transpose<T>(square);
+  if constexpr (Side == factor_of::rows) {
+    load_transposed<T>([&](index i) HEED_LAMBDA_INLINE { return from + i * ldfrom; }, square);
+  } else {
+    unroll<lanes<T>>([&](auto i) HEED_LAMBDA_INLINE { square[i] = load(from + i * ldfrom) * factor; });
+    transpose<T>(square);
+  }
   unroll<lanes<T>>([&](auto i) HEED_LAMBDA_INLINE {
     if constexpr (Side == factor_of::rows)
       square[i] = square[i] * factor;
