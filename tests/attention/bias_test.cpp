@@ -90,6 +90,28 @@ TEST_CASE("A bias of minus infinity hides its key even if the score is NaN", "[e
   }
 }
 
+TEST_CASE("Minus infinity in single pairs of a bias hides those pairs alone", "[edges][contract]") {
+  generator random(27);
+  auto b = normal_tensor<float, 2>({70, 131}, random);
+  auto const hide = [&](index i, index j) { b(i, j) = -infinity; };
+  for (index i = 0; i < 70; i += 3)
+    for (index j : {index{7}, 33 + i % 40, index{130}})
+      hide(i, j);
+  for (index i = 0; i < 70; ++i)
+    hide(i, 50);
+  check_here(70, request(bias{b}), "single pairs");
+  check_here(70, request(bias{b}, causal{}), "single pairs, causal");
+  check_here(70, request(bias{b}, window{40, 3}, softcap{2}), "single pairs, window, softcap");
+  for (auto normalizer : {0, 1}) {
+    example<float> in({2, 4, 2, 70, 131, 16, 24}, 21);
+    auto const call = [&] { return normalizer == 0 ? in.attend(bias{b}) : in.attend(bias{b}, squared_relu{fixed{9}}); };
+    auto const expected = call();
+    for (index c = 0; c < 24; ++c)
+      in.v(0, 0, 50, c) = in.v(1, 1, 50, c) = nan;
+    CHECK(same_bits(call(), expected));
+  }
+}
+
 TEST_CASE("Standard ALiBi slopes are the paper's", "[contract]") {
   CHECK(alibi::standard(8)[0] == 0.5);
   CHECK(alibi::standard(8)[7] == std::exp2(-8));

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <heed/core/transpose.hpp>
 #include <heed/kernel/problem.hpp>
 #include <heed/kernel/score_map.hpp>
 #include <heed/kernel/weights.hpp>
@@ -75,45 +76,50 @@ inline constexpr auto key_numbers = [] {
   return n;
 }();
 
-/// The planes' numbers for the rows of one lane vector, brought into lanes strip by strip.
+/// The planes' numbers for the rows of one lane vector, brought into lanes square by square.
 template <real T>
 class plane_rows {
  public:
-  plane_rows(modify_arguments<T> const& a, int vector) : a_(a), first_(vector * lanes<T>) {
+  static constexpr index w = lanes<T>;
+  using square = batch<T>[static_cast<std::size_t>(w)];
+
+  plane_rows(modify_arguments<T> const& a, int vector) : a_(a), first_(vector * w) {
     plane const& only = a.call->extra.items[0];
     bool const values = only.from == plane::source::bias && only.values.kind == kind_of<T>();
     mask_ = only.from == plane::source::mask;
     at_once_ = a.call->extra.count == 1 && only.values.strides[3] == 1 && (values || mask_);
     if (at_once_)
-      for (index i = 0; i < lanes<T>; ++i)
+      for (index i = 0; i < w; ++i)
         rows_[i] = only.values.at(a.batch, a.head[first_ + i], a.row[first_ + i], a.block_begin);
   }
 
-  /// strip[t][lane] = the numbers for n ≤ lanes keys from `first_key` of the block on; returns whether any is −inf.
-  HEED_NOINLINE bool fill(index first_key, index n) const {
-    constexpr index w = lanes<T>;
-    batch<T> square[static_cast<std::size_t>(w)];
+  /// numbers[t][lane] for n ≤ lanes keys from `first_key` of the block on; returns whether any is −inf.
+  HEED_ALWAYS_INLINE bool read(index first_key, index n, square& numbers) const {
     if (!at_once_ || n != w) {
       fill_square(first_key, n);
-      unroll<w>([&](auto i) HEED_LAMBDA_INLINE { square[i] = load(a_.square + i * w); });
+      load_transposed<T>([&](index i) HEED_LAMBDA_INLINE { return a_.square + i * w; }, numbers);
     } else if (mask_) {
-      unroll<w>([&](auto i) HEED_LAMBDA_INLINE { square[i] = load_hidden<T>(rows_[i] + first_key); });
+      unroll<w>([&](auto i) HEED_LAMBDA_INLINE { numbers[i] = load_hidden<T>(rows_[i] + first_key); });
+      transpose<T>(numbers);
     } else {
-      unroll<w>([&](auto i) HEED_LAMBDA_INLINE { square[i] = load(reinterpret_cast<T const*>(rows_[i]) + first_key); });
+      load_transposed<T>([&](index i) HEED_LAMBDA_INLINE { return reinterpret_cast<T const*>(rows_[i]) + first_key; },
+                         numbers);
     }
-    transpose<T>(square);
-    T* const strip = a_.strip;
     batch<T> least(T(0));
-    unroll<w>([&](auto t) HEED_LAMBDA_INLINE {
-      least = heed::min(square[t], least);
-      store(strip + t * w, square[t]);
-    });
+    unroll<w>([&](auto t) HEED_LAMBDA_INLINE { least = heed::min(numbers[t], least); });
     return heed::any<T>(least == batch<T>(-std::numeric_limits<T>::infinity()));
   }
 
+  /// The same into the strip, [key][lane].
+  HEED_NOINLINE bool fill(index first_key, index n) const {
+    square numbers;
+    bool const hides = read(first_key, n, numbers);
+    unroll<w>([&](auto t) HEED_LAMBDA_INLINE { store(a_.strip + t * w, numbers[t]); });
+    return hides;
+  }
+
  private:
-  void fill_square(index first_key, index n) const {
-    constexpr index w = lanes<T>;
+  HEED_NOINLINE void fill_square(index first_key, index n) const {
     std::fill_n(a_.square, w * w, T(0));
     for (index i = 0; i < w; ++i)
       fill_planes(a_.call->extra, a_.batch, a_.head[first_ + i], a_.row[first_ + i], a_.offset + a_.row[first_ + i],
@@ -123,8 +129,50 @@ class plane_rows {
   modify_arguments<T> const& a_;
   index first_;
   bool mask_, at_once_;
-  std::byte const* rows_[static_cast<std::size_t>(lanes<T>)];
+  std::byte const* rows_[static_cast<std::size_t>(w)];
 };
+
+/// Adds planes to the scores of a part and one lane vector, where no map comes before or after; returns whether they hide
+/// any pair. The scores go through registers once, with their square of numbers.
+/// @param maximum [lane] takes the greatest sums, or null
+template <real T>
+HEED_NOINLINE bool add_planes(modify_arguments<T> const& a, segment const& part, int vector, T* maximum) {
+  constexpr index w = lanes<T>, width = block_lanes<T>;
+  constexpr std::uint64_t every_lane = ~std::uint64_t{0} >> (64 - w);
+  batch<T> const hidden(-std::numeric_limits<T>::infinity());
+  index const lane = vector * w;
+  plane_rows<T> const rows(a, vector);
+  bool any_hidden = false;
+  batch<T> top = maximum ? load(maximum + lane) : hidden, other = top;
+  for (index begin = part.begin; begin < part.end; begin += w) {
+    index const n = std::min(part.end - begin, w);
+    T* const s = a.s + begin * width + lane;
+    batch<T> numbers[static_cast<std::size_t>(w)];
+    bool const hides = rows.read(begin, n, numbers);
+    if (!hides && n == w) {
+      unroll<w>([&](auto t) HEED_LAMBDA_INLINE {
+        batch<T> const score = load(s + t * width) + numbers[t];
+        store(s + t * width, score);
+        top = heed::max(score, std::exchange(other, top));
+      });
+      continue;
+    }
+    any_hidden = any_hidden || hides;
+    unroll<w>([&](auto t) HEED_LAMBDA_INLINE {
+      if (t >= n)
+        return;
+      batch_mask<T> const visible = not_equal<T>(numbers[t], hidden);
+      batch<T> const score = heed::select(visible, load(s + t * width) + numbers[t], hidden);
+      store(s + t * width, score);
+      top = heed::max(score, top);
+      if (a.seen)
+        a.seen[begin + t] &= ~((mask_bits<T>(visible) ^ every_lane) << lane);
+    });
+  }
+  if (maximum)
+    store(maximum + lane, heed::max(top, other));
+  return any_hidden;
+}
 
 /// The same where a call may have none.
 template <bool Planes, real T>
@@ -159,7 +207,7 @@ HEED_ALWAYS_INLINE inline batch_mask<T> seen_pairs(Maps const& maps, site<batch<
   return maps.visible(seen, at);
 }
 
-/// Both, for a driver whose vectors are few.
+/// Both, for the pass of a few rows (few_rows.hpp), whose vectors hold keys of one row.
 template <bool Band, bool Planes, real T, class Maps>
 HEED_ALWAYS_INLINE inline batch<T> modified(Maps const& maps, batch<T> s, site<batch<T>> const& at, batch<T> plane_of,
                                             batch<T> key, batch<T> lo, batch<T> hi, batch<T> prefix,
@@ -237,13 +285,17 @@ bool modify(modify_arguments<T> const& a, Maps const& maps, segment const* parts
         std::fill(a.seen + part->begin, a.seen + part->end, part->lane_bits(lanes<T>));
       for (int v = part->first; v < part->first + part->count; ++v) {
         bool const mixed = part->is_mixed(v);
-        if (mixed && planes)
-          hides |= impl::modify_vector<true, true>(a, here, *part, v);
-        else if (mixed)
+        if constexpr (Maps::any) {
+          if (mixed && planes)
+            hides |= impl::modify_vector<true, true>(a, here, *part, v);
+          else if (planes)
+            hides |= impl::modify_vector<false, true>(a, here, *part, v);
+        } else if (planes) {
+          hides |= impl::add_planes(a, *part, v, mixed ? nullptr : a.maximum);
+        }
+        if (mixed && !(planes && Maps::any))
           impl::modify_vector<true, false>(a, here, *part, v);
-        else if (planes)
-          hides |= impl::modify_vector<false, true>(a, here, *part, v);
-        else if (all)
+        else if (all && !planes)
           impl::modify_vector<false, false>(a, here, *part, v);
       }
     }

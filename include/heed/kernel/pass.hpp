@@ -89,8 +89,9 @@ class pass {
     std::size_t const none = pass_scratch<T>::bytes(p, 0), one = pass_scratch<T>::bytes(p, 1) - none;
     auto const fitting = static_cast<index>((scratch_limit - std::min(scratch_limit, none)) / one);
     bool const twice = shares(p) && needed >= 8 * most_blocks<T>;
+    bool const near = p.additive() && !shares(p) && p.kv_len * (p.dim + p.dim_v) * index{sizeof(T)} <= near_bytes;
     index const most = p.on_tiles ? most_blocks_on_tiles : twice ? 2 * most_blocks<T> : most_blocks<T>;
-    s.blocks = std::max<index>(1, std::min({fitting, most, needed}));
+    s.blocks = std::max<index>(1, std::min({fitting, near ? most_blocks_on_planes<T> : most, needed}));
     if (p.q_len * s.heads <= short_prompt && !shares(p) && none + one <= HEED_STACK_SCRATCH_BYTES)
       s.blocks = std::min(s.blocks, static_cast<index>((HEED_STACK_SCRATCH_BYTES - none) / one));
     s.super_blocks = (needed + s.blocks - 1) / s.blocks;
@@ -385,22 +386,15 @@ class pass {
     index const lane = part.first * lanes<T>, n = part.end - part.begin;
     index const step = call_.additive() && s == own_.s ? 12 : n;  // a multiple of every tile's height
     for (index j = 0; j < n; j += step) {
-      if (step < n)
-        ask_for_planes(block, part, j, j + step);
+      if (step < n) {  // a few rows' share of the planes, which the product hides
+        index const count = part.count * lanes<T>, row = lane + count * j / n;
+        index const end = lane + count * std::min(j + step, n) / n;
+        call_.extra.prefetch(batch_, block.head + row, block.row + row, end - row, block_begin_ + part.begin, n);
+      }
       index const key = part.begin + j;
       scores<T>(part.count, k.data + key * k.ld, k.ld, std::min(step, n - j), block.q[which] + lane, call_.dim,
                 s + key * width + lane, maximum ? maximum + lane : nullptr);
     }
-  }
-
-  /// Prefetches what the planes say of the lanes that correspond to keys [begin, end) of a part: a few rows at a time
-  /// between the tiles of the product, which hides them. The memory's own prefetcher does not follow that many rows, and
-  /// asked for in the sweep they would come no faster than the memory gives them.
-  HEED_ALWAYS_INLINE void ask_for_planes(query_block<T> const& block, segment const& part, index begin, index end) {
-    index const n = part.end - part.begin, lane = part.first * lanes<T>, count = part.count * lanes<T>;
-    for (index i = lane + count * begin / n; i < lane + count * std::min(end, n) / n; ++i)
-      for (plane const& each : call_.extra)
-        each.prefetch(batch_, block.head[i], block.row[i], block_begin_ + part.begin, n);
   }
 
   /// Puts one more product over the scores where its distances are: near from −window + 1 on, far from window on.

@@ -37,12 +37,17 @@ struct plane {
     }
   }
 
-  /// Asks the memory for what `fill` will read. Inlined, because g++ drops calls of a function that does nothing else.
-  HEED_ALWAYS_INLINE void prefetch(index batch, index head, index row, index first_key, index n) const {
+  /// Asks the memory for what `fill` will read of some rows. Inlined, because g++ drops calls of a function that does
+  /// nothing else.
+  HEED_ALWAYS_INLINE void prefetch(index batch, index const* head, index const* row, index rows, index first_key,
+                                   index n) const {
     if (from != source::bias && from != source::mask) return;
-    std::byte const* const p = values.at(batch, head, row, first_key);
-    index const bytes = n * values.strides[3] * size_of(values.kind);
-    for (index at = 0; at < bytes; at += 64) __builtin_prefetch(p + at, 0, 3);
+    index const size = size_of(values.kind), bytes = n * values.strides[3] * size;
+    std::byte const* const origin = values.at(batch, 0, 0, first_key);
+    for (index i = 0; i < rows; ++i) {
+      std::byte const* const p = origin + (head[i] * values.strides[1] + row[i] * values.strides[2]) * size;
+      for (index at = 0; at < bytes; at += 64) __builtin_prefetch(p + at, 0, 3);
+    }
   }
 
  private:
@@ -81,6 +86,13 @@ struct planes {
   void add(plane const& p) {
     items[count++] = p;
     lower_counts = lower_counts || p.counts();
+  }
+
+  /// Asks the memory for what the planes say of some rows. Its own prefetcher does not follow that many rows at a time, and
+  /// read without having been asked for they come no faster than the memory gives them.
+  HEED_ALWAYS_INLINE void prefetch(index batch, index const* head, index const* row, index rows, index first_key,
+                                   index n) const {
+    for (plane const& each : *this) each.prefetch(batch, head, row, rows, first_key, n);
   }
 };
 

@@ -49,6 +49,13 @@ static_assert(era_keys % key_block_on_tiles == 0);
 template <real T>
 inline constexpr int most_blocks = 256 / block_lanes<T> < 1 ? 1 : 256 / block_lanes<T>;
 
+/// The same where biases or masks are read beside keys and values of at most `near_bytes`, which stay in a second-level
+/// cache of 2 MiB: the rows of 64 queries pass through without driving those out, the rows of 256 do
+/// (`heed_bench_attention --benchmark_filter=modifier/bias`: 1–3 % of the call; at 8192 keys of dim 128 it loses 4 %).
+template <real T>
+inline constexpr int most_blocks_on_planes = 64 / block_lanes<T> < 1 ? 1 : 64 / block_lanes<T>;
+inline constexpr index near_bytes = index{1} << 20;
+
 /// Rows that the few-queries pass takes at once; from about this many on, queries in lanes are faster.
 inline constexpr index few_rows = 8;
 /// Keys of a block in the few-queries pass: one visibility bit each in a 64-bit word.
