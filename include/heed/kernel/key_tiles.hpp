@@ -57,9 +57,14 @@ class key_tiles {
     if (!converts_keys(*call_, far, how_))
       return user_rows(call_->k);
     if (!tile.ready) {
-      convert(call_->k, call_->dim, tile);
-      if (call_->position.turns_keys(which))
-        turn(tile, which);
+      if (!call_->position.turns_keys(which)) {
+        convert(call_->k, call_->dim, tile);
+      } else if (in_place<T>(call_->k)) {
+        turn(arithmetic(user_rows(call_->k)), tile, which);
+      } else {
+        convert(call_->k, call_->dim, tile);
+        turn(arithmetic(converted(tile, call_->dim)), tile, which);
+      }
     }
     return converted(tile, call_->dim);
   }
@@ -132,16 +137,22 @@ class key_tiles {
     tile.ready = true;
   }
 
-  void turn(piece& tile, position_code::product which) {
+  /// Turned rows, from where they are into the tile's room, which may be the same.
+  void turn(tile_rows_at<T> from, piece& tile, position_code::product which) {
     bool const far = which != position_code::near;
     std::optional<rotator<T>>& turning = rotators_[far];
     if (!turning)
       turning.emplace(call_->position.key_rotation(), turning_[far]);
-    index const ld = padded(call_->dim);
-    for (index j = block_.begin; j < block_.end; ++j) {
-      turning->seek(call_->position.key_turn(which, j));
-      turning->rotate(tile.room + (j - block_.begin) * ld);
+    index const ld = padded(call_->dim), turned = 2 * turning->pairs();
+    for (index j = 0; j < block_.end - block_.begin; ++j) {
+      T const* const row = from.data + j * from.ld;
+      T* const to = tile.room + j * ld;
+      turning->seek(call_->position.key_turn(which, block_.begin + j));
+      turning->rotate(row, to);
+      if (row != to)
+        std::copy(row + turned, row + call_->dim, to + turned);
     }
+    tile.ready = true;
   }
 
   problem<T> const* call_ = nullptr;

@@ -68,19 +68,24 @@ HEED_ALWAYS_INLINE inline batch<T> fnma(batch<T> const& a, batch<T> const& b, ba
 #endif
 }
 
-/// lanes<double> numbers, rounded to T, at p.
-HEED_ALWAYS_INLINE inline void store_rounded(double* p, batch<double> const& x) { store(p, x); }
-HEED_ALWAYS_INLINE inline void store_rounded(float* p, batch<double> const& x) {
+/// lanes<T> numbers in batches of double, rounded to T, at p: in one store, because they are loaded again at once, and a
+/// load that spans two stores waits for both to reach the cache.
+HEED_ALWAYS_INLINE inline void store_rounded(double* p, batch<double> const (&x)[1]) { store(p, x[0]); }
+HEED_ALWAYS_INLINE inline void store_rounded(float* p, batch<double> const (&x)[2]) {
 #if defined(__AVX512F__)
-  _mm256_storeu_ps(p, _mm512_cvtpd_ps(x.data));
+  __m512d const low = _mm512_castpd256_pd512(_mm256_castps_pd(_mm512_cvtpd_ps(x[0].data)));
+  __m512d const both = _mm512_insertf64x4(low, _mm256_castps_pd(_mm512_cvtpd_ps(x[1].data)), 1);
+  _mm512_storeu_ps(p, _mm512_castpd_ps(both));
 #elif defined(__AVX__)
-  _mm_storeu_ps(p, _mm256_cvtpd_ps(x.data));
+  __m256 const low = _mm256_castps128_ps256(_mm256_cvtpd_ps(x[0].data));
+  _mm256_storeu_ps(p, _mm256_insertf128_ps(low, _mm256_cvtpd_ps(x[1].data), 1));
 #elif defined(__SSE2__)
-  _mm_storel_pi(reinterpret_cast<__m64*>(p), _mm_cvtpd_ps(x.data));
+  _mm_storeu_ps(p, _mm_movelh_ps(_mm_cvtpd_ps(x[0].data), _mm_cvtpd_ps(x[1].data)));
 #else
-  alignas(64) double v[static_cast<std::size_t>(lanes<double>)];
-  store(v, x);
-  for (int i = 0; i < lanes<double>; ++i)
+  alignas(64) double v[static_cast<std::size_t>(lanes<float>)];
+  store(v, x[0]);
+  store(v + lanes<double>, x[1]);
+  for (int i = 0; i < lanes<float>; ++i)
     p[i] = static_cast<float>(v[i]);
 #endif
 }
@@ -112,8 +117,9 @@ HEED_ALWAYS_INLINE inline void store_interleaved(float* p, batch<double> const& 
 #if defined(__AVX512F__)
   __m256 const x = _mm512_cvtpd_ps(a.data), y = _mm512_cvtpd_ps(b.data);
   __m256 const low = _mm256_unpacklo_ps(x, y), high = _mm256_unpackhi_ps(x, y);
-  _mm256_storeu_ps(p, _mm256_permute2f128_ps(low, high, 0x20));
-  _mm256_storeu_ps(p + 8, _mm256_permute2f128_ps(low, high, 0x31));
+  __m512 const both =
+      _mm512_castpd_ps(_mm512_insertf64x4(_mm512_castpd256_pd512(_mm256_castps_pd(low)), _mm256_castps_pd(high), 1));
+  _mm512_storeu_ps(p, _mm512_shuffle_f32x4(both, both, 0xd8));
 #elif defined(__AVX__)
   __m128 const x = _mm256_cvtpd_ps(a.data), y = _mm256_cvtpd_ps(b.data);
   _mm_storeu_ps(p, _mm_unpacklo_ps(x, y));
@@ -269,15 +275,18 @@ class rotator {
   }
 
   /// Turns the first 2 · pairs channels at `row`, in place; the others stay.
-  void rotate(T* row) const {
+  void rotate(T* row) const { rotate(row, row); }
+
+  /// The same from one row into another, whose other channels stay.
+  void rotate(T const* row, T* to) const {
     batch<T> const plus(T(1));
-    what_.interleaved ? turn_interleaved<false>(row, plus) : turn_halves<false>(row, plus);
+    what_.interleaved ? turn_interleaved<false>(row, to, plus) : turn_halves<false>(row, to, plus);
   }
 
   /// Undoes `rotate` at the same position: turns back and divides by the attention factor.
   void rotate_inverse(T* row) const {
     batch<T> const scale(inverse_scale_);
-    what_.interleaved ? turn_interleaved<true>(row, scale) : turn_halves<true>(row, scale);
+    what_.interleaved ? turn_interleaved<true>(row, row, scale) : turn_halves<true>(row, row, scale);
   }
 
  private:
@@ -320,44 +329,61 @@ class rotator {
     }
   };
 
+  /// As many as make a batch of T.
+  static constexpr int turns = lanes<T> / lanes<double>;
+
   /// `strides` turns of the stride's start, then `steps` single turns from there (restart) or from where we are.
   void advance(int strides, bool restart, int steps) {
-    for (index t = 0; t < what_.pairs; t += lanes<double>) {
-      turn const one = turn::at(one_, t);
-      turn current = turn::at(restart ? stride_start_ : now_, t);
-      if (strides > 0) {
-        turn const far = turn::at(stride_, t);
-        for (int i = 0; i < strides; ++i)
-          current.by(far);
-        current.put(stride_start_, t);
-      }
-      for (int i = 0; i < steps; ++i)
-        current.by(one);
-      current.put(now_, t);
+    for (index t = 0; t < what_.pairs; t += lanes<T>) {
+      turn current[turns];
+      unroll<turns>([&](auto i) HEED_LAMBDA_INLINE {
+        index const at = t + i * lanes<double>;
+        turn const one = turn::at(one_, at);
+        current[i] = turn::at(restart ? stride_start_ : now_, at);
+        if (strides > 0) {
+          turn const far = turn::at(stride_, at);
+          for (int n = 0; n < strides; ++n)
+            current[i].by(far);
+          current[i].put(stride_start_, at);
+        }
+        for (int n = 0; n < steps; ++n)
+          current[i].by(one);
+        current[i].put(now_, at);
+      });
       write(current, t);
     }
   }
 
   void write_tables() {
-    for (index t = 0; t < what_.pairs; t += lanes<double>)
-      write(turn::at(now_, t), t);
-  }
-
-  /// The tables as `rotate` wants them: (c, s) a pair in the half layout, (c, c) and (−s, s) interleaved.
-  HEED_ALWAYS_INLINE void write(turn const& from, index t) {
-    batch<double> const factor(what_.attention_factor);
-    batch<double> const c = from.cos * factor, s = from.sin * factor;
-    if (what_.interleaved) {
-      impl::store_interleaved(cos_ + 2 * t, c, c);
-      impl::store_interleaved(sin_ + 2 * t, batch<double>(0.0) - s, s);
-    } else {
-      impl::store_rounded(cos_ + t, c);
-      impl::store_rounded(sin_ + t, s);
+    for (index t = 0; t < what_.pairs; t += lanes<T>) {
+      turn current[turns];
+      unroll<turns>([&](auto i) HEED_LAMBDA_INLINE { current[i] = turn::at(now_, t + i * lanes<double>); });
+      write(current, t);
     }
   }
 
+  /// The tables as `rotate` wants them: (c, s) a pair in the half layout, (c, c) and (−s, s) interleaved.
+  HEED_ALWAYS_INLINE void write(turn const (&from)[turns], index t) {
+    batch<double> const factor(what_.attention_factor);
+    batch<double> c[turns], s[turns];
+    unroll<turns>([&](auto i) HEED_LAMBDA_INLINE {
+      c[i] = from[i].cos * factor;
+      s[i] = from[i].sin * factor;
+    });
+    if (!what_.interleaved) {
+      impl::store_rounded(cos_ + t, c);
+      impl::store_rounded(sin_ + t, s);
+      return;
+    }
+    unroll<turns>([&](auto i) HEED_LAMBDA_INLINE {
+      index const at = 2 * (t + i * lanes<double>);
+      impl::store_interleaved(cos_ + at, c[i], c[i]);
+      impl::store_interleaved(sin_ + at, batch<double>(0.0) - s[i], s[i]);
+    });
+  }
+
   template <bool Back>
-  HEED_ALWAYS_INLINE void turn_interleaved(T* row, batch<T> const& scale) const {
+  HEED_ALWAYS_INLINE void turn_interleaved(T const* row, T* to, batch<T> const& scale) const {
     index const n = 2 * what_.pairs;
     auto const turned = [&](batch<T> const& x, index c) HEED_LAMBDA_INLINE {
       batch<T> const s = load(sin_ + c);
@@ -369,13 +395,13 @@ class rotator {
     };
     index c = 0;
     for (; c + lanes<T> <= n; c += lanes<T>)
-      store(row + c, turned(load(row + c), c));
+      store(to + c, turned(load(row + c), c));
     if (c < n)
-      store_first(row + c, turned(load_first(row + c, n - c), c), n - c);
+      store_first(to + c, turned(load_first(row + c, n - c), c), n - c);
   }
 
   template <bool Back>
-  HEED_ALWAYS_INLINE void turn_halves(T* row, batch<T> const& scale) const {
+  HEED_ALWAYS_INLINE void turn_halves(T const* row, T* to, batch<T> const& scale) const {
     index const n = what_.pairs;
     auto const turn_both = [&](batch<T>& x, batch<T>& y, index t) HEED_LAMBDA_INLINE {
       batch<T> const c = load(cos_ + t), s = load(sin_ + t), a = x;
@@ -391,14 +417,14 @@ class rotator {
     for (; t + lanes<T> <= n; t += lanes<T>) {
       batch<T> x = load(row + t), y = load(row + n + t);
       turn_both(x, y, t);
-      store(row + t, x);
-      store(row + n + t, y);
+      store(to + t, x);
+      store(to + n + t, y);
     }
     if (t < n) {
       batch<T> x = load_first(row + t, n - t), y = load_first(row + n + t, n - t);
       turn_both(x, y, t);
-      store_first(row + t, x, n - t);
-      store_first(row + n + t, y, n - t);
+      store_first(to + t, x, n - t);
+      store_first(to + n + t, y, n - t);
     }
   }
 
