@@ -37,7 +37,7 @@ HEED_ALWAYS_INLINE inline Batch horner(Batch f) {
   constexpr auto& c = exp2_polynomial<T>::c;
   constexpr int degree = static_cast<int>(std::size(c));
   Batch p(c[degree - 1]);
-  unroll<degree - 1>([&](auto i) HEED_LAMBDA_INLINE { p = fma(p, f, Batch(c[degree - 2 - i])); });
+  unroll<degree - 1>([&](int i) HEED_LAMBDA_INLINE { p = fma(p, f, Batch(c[degree - 2 - i])); });
   return fma(p, f, Batch(T(1)));
 }
 
@@ -137,7 +137,7 @@ inline xsimd::batch<T, Arch> log(xsimd::batch<T, Arch> const& x) {
   b const r = (m - b(T(1))) / (m + b(T(1)));
   b const square = r * r;
   b p(T(2) / T(2 * terms + 1));
-  unroll<terms - 1>([&](auto i) HEED_LAMBDA_INLINE { p = fma(p, square, b(T(2) / T(2 * (terms - i) - 1))); });
+  unroll<terms - 1>([&](int i) HEED_LAMBDA_INLINE { p = fma(p, square, b(T(2) / T(2 * (terms - i) - 1))); });
   b const log_m = fma(r * square, p, r + r);
   b const finite = fma(e, b(ln2_high), fma(e, b(ln2_low), log_m));
   b const at_zero = heed::select(x == b(T(0)), b(-limits::infinity()), b(limits::quiet_NaN()));

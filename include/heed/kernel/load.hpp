@@ -164,7 +164,7 @@ HEED_ALWAYS_INLINE inline void transpose_square(T const* from, index ldfrom, bat
   if constexpr (Side == factor_of::rows) {
     load_transposed<T>([&](index i) HEED_LAMBDA_INLINE { return from + i * ldfrom; }, square);
   } else {
-    unroll<lanes<T>>([&](auto i) HEED_LAMBDA_INLINE { square[i] = load(from + i * ldfrom) * factor; });
+    unroll<lanes<T>>([&](int i) HEED_LAMBDA_INLINE { square[i] = load(from + i * ldfrom) * factor; });
     transpose<T>(square);
   }
   unroll<lanes<T>>([&](auto i) HEED_LAMBDA_INLINE {

@@ -99,14 +99,14 @@ class plane_rows {
       fill_square(first_key, n);
       load_transposed<T>([&](index i) HEED_LAMBDA_INLINE { return a_.square + i * w; }, numbers);
     } else if (mask_) {
-      unroll<w>([&](auto i) HEED_LAMBDA_INLINE { numbers[i] = load_hidden<T>(rows_[i] + first_key); });
+      unroll<w>([&](int i) HEED_LAMBDA_INLINE { numbers[i] = load_hidden<T>(rows_[i] + first_key); });
       transpose<T>(numbers);
     } else {
       load_transposed<T>([&](index i) HEED_LAMBDA_INLINE { return reinterpret_cast<T const*>(rows_[i]) + first_key; },
                          numbers);
     }
     batch<T> least(T(0));
-    unroll<w>([&](auto t) HEED_LAMBDA_INLINE { least = heed::min(numbers[t], least); });
+    unroll<w>([&](int t) HEED_LAMBDA_INLINE { least = heed::min(numbers[t], least); });
     return heed::any<T>(least == batch<T>(-std::numeric_limits<T>::infinity()));
   }
 
@@ -114,7 +114,7 @@ class plane_rows {
   HEED_NOINLINE bool fill(index first_key, index n) const {
     square numbers;
     bool const hides = read(first_key, n, numbers);
-    unroll<w>([&](auto t) HEED_LAMBDA_INLINE { store(a_.strip + t * w, numbers[t]); });
+    unroll<w>([&](int t) HEED_LAMBDA_INLINE { store(a_.strip + t * w, numbers[t]); });
     return hides;
   }
 
@@ -150,7 +150,7 @@ HEED_NOINLINE bool add_planes(modify_arguments<T> const& a, segment const& part,
     batch<T> numbers[static_cast<std::size_t>(w)];
     bool const hides = rows.read(begin, n, numbers);
     if (!hides && n == w) {
-      unroll<w>([&](auto t) HEED_LAMBDA_INLINE {
+      unroll<w>([&](int t) HEED_LAMBDA_INLINE {
         batch<T> const score = load(s + t * width) + numbers[t];
         store(s + t * width, score);
         top = heed::max(score, std::exchange(other, top));
@@ -158,7 +158,7 @@ HEED_NOINLINE bool add_planes(modify_arguments<T> const& a, segment const& part,
       continue;
     }
     any_hidden = any_hidden || hides;
-    unroll<w>([&](auto t) HEED_LAMBDA_INLINE {
+    unroll<w>([&](int t) HEED_LAMBDA_INLINE {
       if (t >= n)
         return;
       batch_mask<T> const visible = not_equal<T>(numbers[t], hidden);

@@ -192,11 +192,11 @@ HEED_ALWAYS_INLINE inline void pack_value_tile(Eigen::bfloat16 const* const* row
   static constexpr Eigen::bfloat16 nothing[static_cast<std::size_t>(tile_size)] = {};
   batch<float> square[static_cast<std::size_t>(tile_size)];
   auto const row = [&](index i) HEED_LAMBDA_INLINE { return Whole || i < count ? rows[i] + channel : nothing; };
-  unroll<static_cast<int>(tile_size)>([&](auto i) HEED_LAMBDA_INLINE {
+  unroll<static_cast<int>(tile_size)>([&](int i) HEED_LAMBDA_INLINE {
     square[i] = finite_pairs(interleave(row(2 * i), row(2 * i + 1), Whole ? tile_size : channels), finite);
   });
   transpose<float>(square);
-  unroll<static_cast<int>(tile_size)>([&](auto i) HEED_LAMBDA_INLINE { store(to + i * tile_size, square[i]); });
+  unroll<static_cast<int>(tile_size)>([&](int i) HEED_LAMBDA_INLINE { store(to + i * tile_size, square[i]); });
 }
 
 /// All channels; `place` tells where the tile of a channel goes. Returns whether all values are finite.

@@ -46,7 +46,7 @@ template <normalizer_rule Rule, bool Scaled, bool Entropy, int Vectors, real T>
 HEED_NOINLINE void weigh_tile(T* s, index n, T const* maximum, T* sum, T* entropy) {
   constexpr index width = block_lanes<T>;
   batch<T> top[Vectors], total[Vectors], spread[Vectors];
-  unroll<Vectors>([&](auto v) HEED_LAMBDA_INLINE {
+  unroll<Vectors>([&](int v) HEED_LAMBDA_INLINE {
     top[v] = safe_maximum<T>(load(maximum + v * lanes<T>));
     total[v] = spread[v] = batch<T>(T(0));
   });
