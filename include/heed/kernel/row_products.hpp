@@ -24,12 +24,12 @@ inline constexpr int keys_beside = score_room;
 template <class Stored>
 inline constexpr int keys_at_once = sizeof(Stored) <= (lanes<float> == 16 ? 2 : 1) ? keys_beside : 2;
 
-/// How far ahead rows are fetched into the second-level cache: evenly and in the order of addresses. The core alone looks
-/// some 1.5 KiB ahead once four rows share a load. Share of a plain read of 12 (float) to 22 GB/s (int8) while lines were
-/// asked for in runs of up to four, one row of q: 0.95 (float), 0.84 (half), 0.67 (int8) at 2 KiB, 0.94, 0.95, 0.85 at
-/// 8 KiB, 0.95, 0.96, 0.84 at 16 KiB; four rows: 0.86, 0.68, 0.48, then 0.86, 0.80, 0.55, then 0.89, 0.81, 0.56; 32 KiB
-/// gains nothing more. One by one, at 16 KiB: 1.04, 0.98 and 1.00, 0.85 (float and half; the plain read fetches nothing
-/// ahead itself) (`heed_bench_attention --benchmark_filter=decode/.*_32768`).
+/// How far ahead rows are fetched into the second-level cache: evenly and in the order of addresses. The core alone
+/// looks some 1.5 KiB ahead once four rows share a load. Share of a plain read of 12 (float) to 22 GB/s (int8) while
+/// lines were asked for in runs of up to four, one row of q: 0.95 (float), 0.84 (half), 0.67 (int8) at 2 KiB, 0.94,
+/// 0.95, 0.85 at 8 KiB, 0.95, 0.96, 0.84 at 16 KiB; four rows: 0.86, 0.68, 0.48, then 0.86, 0.80, 0.55, then 0.89,
+/// 0.81, 0.56; 32 KiB gains nothing more. One by one, at 16 KiB: 1.04, 0.98 and 1.00, 0.85 (float and half; the plain
+/// read fetches nothing ahead itself) (`heed_bench_attention --benchmark_filter=decode/.*_32768`).
 inline constexpr index fetched_bytes = 16384;
 
 /// Walks over the cache lines of rows in the order of addresses, `fetched_bytes` ahead of who reads them.
