@@ -65,7 +65,7 @@ TEMPLATE_TEST_CASE("scores are q · k for every number of keys, channels and lan
   constexpr index width = block_lanes<T>;
   generator random(1);
   INFO(random);
-  for (int vectors = 1; vectors <= register_tile<T>::vectors; ++vectors)
+  for (int vectors = 1; vectors <= block_vectors<T>; ++vectors)
     for (index n : counts)
       for (index dim : dims)
         for (index ld : {dim, dim + 5}) {
@@ -138,7 +138,7 @@ TEMPLATE_TEST_CASE("values are w · v beside the rescaled sums", "[contract]", f
   using T = TestType;
   generator random(2);
   INFO(random);
-  for (int vectors = 1; vectors <= register_tile<T>::vectors; ++vectors)
+  for (int vectors = 1; vectors <= block_vectors<T>; ++vectors)
     for (index n : counts)
       for (index dim_v : dims) {
         value_case<T> const x(n, dim_v, n % 2 == 0 ? dim_v : dim_v + 3, random);
@@ -158,7 +158,7 @@ TEMPLATE_TEST_CASE("guarded_values lets no hidden value through", "[contract][ed
   constexpr index width = block_lanes<T>;
   generator random(3);
   INFO(random);
-  for (int vectors = 1; vectors <= register_tile<T>::vectors; ++vectors)
+  for (int vectors = 1; vectors <= block_vectors<T>; ++vectors)
     for (int first_lane : {0, lanes<T>}) {
       if (first_lane + vectors * lanes < T >> width)
         continue;

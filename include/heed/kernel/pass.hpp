@@ -32,12 +32,12 @@ struct pass_scratch {
   query_packer<T> packer;
   row_writer<T> writer;
   key_tiles<T> tiles;
-  tile_products products;  // where the call is on tiles
-  T* s = nullptr;          // [key][lane] scores, then weights
-  T* far_s = nullptr;      // a second product
-  T* maximum = nullptr;    // [lane] of the tile
-  T* rescale = nullptr;    // [lane]
-  std::uint64_t* seen = nullptr;
+  tile_products products;         // where the call is on tiles
+  T* s = nullptr;                 // [key][lane] scores, then weights
+  T* far_s = nullptr;             // a second product
+  T* maximum = nullptr;           // [lane] of the tile
+  T* rescale = nullptr;           // [lane]
+  std::uint64_t* seen = nullptr;  // [tile][key]
   T* strip = nullptr;
   T* square = nullptr;
 
@@ -57,7 +57,7 @@ struct pass_scratch {
         products = tile_products(memory, p, most);
     if (p.position.has_far())
       far_s = memory.take<T>(most * width);
-    seen = memory.take<std::uint64_t>(most);
+    seen = memory.take<std::uint64_t>(most * register_tile<T>::side_by_side);
     if (p.additive()) {
       strip = memory.take<T>(lanes<T> * lanes<T>);
       square = memory.take<T>(lanes<T> * (lanes<T> + 1));
@@ -130,7 +130,7 @@ class pass {
   }
 
  private:
-  static constexpr int most_segments = 2 * register_tile<T>::vectors;
+  static constexpr int most_segments = 2 * block_vectors<T>;
 
   template <bool OnTiles>
   HEED_NOINLINE void walk(index task) {
@@ -187,7 +187,7 @@ class pass {
     if constexpr (OnTiles)
       return tile_on_tiles(block, parts, mixed);
     bool const sweeps = Maps::any || call_.additive();
-    bool guarded = must_guard(parts);
+    bool guarded = must_guard(mixed);
     std::fill_n(own_.maximum, width, -std::numeric_limits<T>::infinity());
     T* const maximum = has_maximum<Rule> && !sweeps ? own_.maximum : nullptr;
     for (int i = 0; i < parts; ++i)
@@ -205,14 +205,10 @@ class pass {
       normalise(block, parts, guarded);
   }
 
-  /// Whether positions, maps or masks hide keys whose values are not finite: 0 times those would not be 0. A bias seldom
-  /// hides any, and is asked afterwards.
-  bool must_guard(int parts) {
-    if (Maps::hide_keys || call_.extra.lower_counts)
-      return !own_.tiles.values_finite();
-    return std::any_of(parts_, parts_ + parts, [&](segment const& part) {
-      return part.mixed != 0 && !own_.tiles.values_finite(part.begin, part.end);
-    });
+  /// Whether positions, maps or masks hide keys whose values are not finite: 0 times those would not be 0. Looked at
+  /// once a key block, for all query blocks that walk over it. A bias seldom hides any, and is asked afterwards.
+  bool must_guard(bool mixed) {
+    return (mixed || Maps::hide_keys || call_.extra.lower_counts) && !own_.tiles.values_finite();
   }
 
   /// The same stages on tiles. Scores that nothing modifies go to their weights a few keys at a time and are scaled on
@@ -309,16 +305,25 @@ class pass {
   }
 
   /// Cuts a tile where the lane vectors' visible keys begin and end, so that the staircase of a mask costs what it shows:
-  /// each part is a run of keys × a run of lane vectors. Keys of parts count from the block's first.
+  /// each part is a run of keys × a run of lane vectors, all of one register tile unless they see everything: its other
+  /// vectors' edges need not cut it. Keys of parts count from the block's first.
   int cut(query_block<T> const& block, key_range keys) {
     if (all_visible(band_, block.first_row(), block.last_row(), keys)) {
       parts_[0] = {0, keys.end - keys.begin, 0, block.vectors};
       return 1;
     }
-    key_range of[register_tile<T>::vectors];
-    index edges[most_segments];
+    int parts = 0;
+    for (int v = 0; v < block.vectors; v += register_tile<T>::vectors)
+      parts = cut(block, keys, v, std::min(v + register_tile<T>::vectors, block.vectors), parts);
+    return parts;
+  }
+
+  /// The same for lane vectors [begin, end) of a register tile, behind the parts that there are; returns how many.
+  HEED_ALWAYS_INLINE int cut(query_block<T> const& block, key_range keys, int begin, int end, int parts) {
+    key_range of[block_vectors<T>];
+    index edges[2 * register_tile<T>::vectors];
     int count = 0;
-    for (int v = 0; v < block.vectors; ++v) {
+    for (int v = begin; v < end; ++v) {
       of[v] = hull(band_, block.first_row(v), block.last_row(v), keys);
       if (of[v].empty())
         continue;
@@ -326,12 +331,11 @@ class pass {
       edges[count++] = of[v].end;
     }
     detail::sort_few(edges, static_cast<std::size_t>(count));
-    int parts = 0;
     for (int e = 0; e + 1 < count; ++e) {
       if (edges[e] == edges[e + 1])
         continue;
-      int first = register_tile<T>::vectors, last = -1;
-      for (int v = 0; v < block.vectors; ++v)
+      int first = end, last = -1;
+      for (int v = begin; v < end; ++v)
         if (of[v].begin <= edges[e] && of[v].end >= edges[e + 1]) {
           first = std::min(first, v);
           last = v;
@@ -430,10 +434,21 @@ class pass {
   bool modify_parts(query_block<T> const& block, int parts, bool all, bool guarded) {
     lane_bounds<T> const bounds(band_, block.first_row(), block_begin_);
     bool const biases_alone = call_.additive() && !call_.extra.lower_counts;
-    std::uint64_t* const seen = guarded || biases_alone ? own_.seen : nullptr;
-    modify_arguments<T> const a{&call_,       bounds, block.step,   block.row, block.head, batch_,     band_.offset,
-                                block_begin_, own_.s, own_.maximum, seen,      own_.strip, own_.square};
-    return modify(a, maps_, parts_, parts, all);
+    bool hides = false;
+    for (int first = 0, last = 0; first < parts; first = last) {
+      std::uint64_t* const seen = guarded || biases_alone ? seen_by(parts_[first]) : nullptr;
+      while (last < parts && seen_by(parts_[last]) == seen_by(parts_[first]))
+        ++last;
+      modify_arguments<T> const a{&call_,       bounds, block.step,   block.row, block.head, batch_,     band_.offset,
+                                  block_begin_, own_.s, own_.maximum, seen,      own_.strip, own_.square};
+      hides |= modify(a, maps_, parts_ + first, last - first, all);
+    }
+    return hides;
+  }
+
+  /// Where the register tile in which a part begins notes who sees its keys.
+  std::uint64_t* seen_by(segment const& part) const {
+    return own_.seen + part.first / register_tile<T>::vectors * std::min(call_.keys_at_once(), call_.kv_len);
   }
 
   /// The running maximum takes in the tile's; sums follow it at once, accumulators when they are loaded next.
@@ -461,13 +476,17 @@ class pass {
   void weigh(query_block<T>& block, segment const& part) {
     index const lane = part.first * lanes<T>, n = part.end - part.begin;
     T* const s = own_.s + part.begin * width + lane;
-    impl::with_vectors<T>(part.count, [&](auto vectors) {
+    impl::with_vectors<T>(part.count, [&](auto vectors, int tiles, index beside) {
       constexpr int V = decltype(vectors)::value;
       constexpr bool entropy = Entropy && Rule == normalizer_rule::softmax;
-      if (has_maximum<Rule> && call_.natural)
-        impl::weigh_tile<Rule, has_maximum<Rule>, entropy, V>(s, n, block.m + lane, block.l + lane, block.u + lane);
-      else
-        impl::weigh_tile<Rule, false, entropy, V>(s, n, block.m + lane, block.l + lane, block.u + lane);
+      impl::side_by_side<T, V>(tiles, [&](index at) {
+        T *const m = block.m + lane + beside + at, *const l = block.l + lane + beside + at;
+        T* const u = block.u + lane + beside + at;
+        if (has_maximum<Rule> && call_.natural)
+          impl::weigh_tile<Rule, has_maximum<Rule>, entropy, V>(s + beside + at, n, m, l, u);
+        else
+          impl::weigh_tile<Rule, false, entropy, V>(s + beside + at, n, m, l, u);
+      });
     });
   }
 
@@ -477,7 +496,7 @@ class pass {
     T const* const rows = v.data + part.begin * v.ld;
     T const* const w = own_.s + part.begin * width + lane;
     if (guarded)
-      guarded_values(part.count, rows, v.ld, n, w, own_.seen + part.begin, static_cast<int>(lane), call_.dim_v,
+      guarded_values(part.count, rows, v.ld, n, w, seen_by(part) + part.begin, static_cast<int>(lane), call_.dim_v,
                      block.o + lane, own_.rescale + lane);
     else
       values<T>(part.count, rows, v.ld, n, w, call_.dim_v, block.o + lane, own_.rescale + lane);

@@ -111,7 +111,9 @@ struct problem {
   void const* maps = nullptr;
 
   index group() const { return heads_q / heads_kv; }
-  index keys_at_once() const { return on_tiles ? key_block_on_tiles : key_block; }
+  index keys_at_once() const {
+    return on_tiles ? key_block_on_tiles : kv_len <= 2 * short_key_block ? short_key_block : key_block;
+  }
   T unit() const { return natural ? log2_e<T> : T(1); }
   double to_nats() const { return natural ? 1.0 : 0.69314718055994530942; }
   bool additive() const { return static_cast<bool>(extra); }
