@@ -319,7 +319,7 @@ class pass {
   }
 
   /// The same for lane vectors [begin, end) of a register tile, behind the parts that there are; returns how many.
-  HEED_ALWAYS_INLINE int cut(query_block<T> const& block, key_range keys, int begin, int end, int parts) {
+  int cut(query_block<T> const& block, key_range keys, int begin, int end, int parts) {
     key_range of[block_vectors<T>];
     index edges[2 * register_tile<T>::vectors];
     int count = 0;
@@ -474,19 +474,16 @@ class pass {
   }
 
   void weigh(query_block<T>& block, segment const& part) {
-    index const lane = part.first * lanes<T>, n = part.end - part.begin;
-    T* const s = own_.s + part.begin * width + lane;
-    impl::with_vectors<T>(part.count, [&](auto vectors, int tiles, index beside) {
+    index const first = part.first * lanes<T>, n = part.end - part.begin;
+    impl::with_vectors<T>(part.count, [&](auto vectors, index beside) {
       constexpr int V = decltype(vectors)::value;
       constexpr bool entropy = Entropy && Rule == normalizer_rule::softmax;
-      impl::side_by_side<T, V>(tiles, [&](index at) {
-        T *const m = block.m + lane + beside + at, *const l = block.l + lane + beside + at;
-        T* const u = block.u + lane + beside + at;
-        if (has_maximum<Rule> && call_.natural)
-          impl::weigh_tile<Rule, has_maximum<Rule>, entropy, V>(s + beside + at, n, m, l, u);
-        else
-          impl::weigh_tile<Rule, false, entropy, V>(s + beside + at, n, m, l, u);
-      });
+      index const lane = first + beside;
+      T* const s = own_.s + part.begin * width + lane;
+      if (has_maximum<Rule> && call_.natural)
+        impl::weigh_tile<Rule, has_maximum<Rule>, entropy, V>(s, n, block.m + lane, block.l + lane, block.u + lane);
+      else
+        impl::weigh_tile<Rule, false, entropy, V>(s, n, block.m + lane, block.l + lane, block.u + lane);
     });
   }
 

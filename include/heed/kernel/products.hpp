@@ -61,79 +61,69 @@ inline constexpr int tile_rows = Vectors == register_tile<T>::vectors
                                      : std::min(8, static_cast<int>(std::bit_floor(static_cast<unsigned>(
                                                        register_tile<T>::rows* register_tile<T>::vectors / Vectors))));
 
-/// Calls f(first lane) for each of `tiles` register tiles side by side; one that is not full stands alone.
-template <real T, int Vectors, class F>
-HEED_ALWAYS_INLINE inline void side_by_side(int tiles, F&& f) {
-  constexpr bool alone = Vectors == block_vectors<T> || Vectors < register_tile<T>::vectors;
-  int const count = alone ? 1 : tiles;
-  for (int i = 0; i < count; ++i)
-    f(index{i} * Vectors * lanes<T>);
-}
-
-/// s[j][lane] = Σ_c k[j][c] · q[c][lane] for n keys and `tiles` register tiles of lanes side by side, which read a few
-/// keys one after the other; with `maximum`, it takes the greatest score of each lane.
+/// s[j][lane] = Σ_c k[j][c] · q[c][lane] for n keys; with `maximum`, it takes the greatest score of each lane.
 template <real T, int Vectors>
-HEED_NOINLINE void score_tile(int tiles, T const* k, index ldk, index n, T const* q, index dim, T* s, T* maximum) {
+HEED_NOINLINE void score_tile(T const* k, index ldk, index n, T const* q, index dim, T* s, T* maximum) {
   constexpr index width = block_lanes<T>;
   pieces<tile_rows<T, Vectors>, Vectors == register_tile<T>::vectors>(
       n, [&](auto rows, index first) HEED_LAMBDA_INLINE {
         constexpr int R = decltype(rows)::value;
+        batch<T> sum[R * Vectors];
         T const* const key = k + first * ldk;
-        side_by_side<T, Vectors>(tiles, [&](index lane) HEED_LAMBDA_INLINE {
-          batch<T> sum[R * Vectors];
-          outer_products<T, R, Vectors>([=](index r, index c) HEED_LAMBDA_INLINE { return key[r * ldk + c]; }, q + lane,
-                                        width, dim, sum);
-          unroll<R * Vectors>([&](auto i) HEED_LAMBDA_INLINE {
-            store(s + (first + i / Vectors) * width + lane + (i % Vectors) * lanes<T>, sum[i]);
-          });
-          if (maximum)
-            unroll<Vectors>([&](auto v) HEED_LAMBDA_INLINE {
-              T* const place = maximum + lane + v * lanes<T>;
-              batch<T> top = load(place);
-              unroll<R>([&](auto r) HEED_LAMBDA_INLINE { top = heed::max(sum[r * Vectors + v], top); });
-              store(place, top);
-            });
+        outer_products<T, R, Vectors>([=](index r, index c) HEED_LAMBDA_INLINE { return key[r * ldk + c]; }, q, width,
+                                      dim, sum);
+        unroll<R * Vectors>([&](auto i) HEED_LAMBDA_INLINE {
+          store(s + (first + i / Vectors) * width + (i % Vectors) * lanes<T>, sum[i]);
         });
+        if (maximum)
+          unroll<Vectors>([&](auto v) HEED_LAMBDA_INLINE {
+            batch<T> top = load(maximum + v * lanes<T>);
+            unroll<R>([&](auto r) HEED_LAMBDA_INLINE { top = heed::max(sum[r * Vectors + v], top); });
+            store(maximum + v * lanes<T>, top);
+          });
       });
 }
 
 /// o[c][lane] = o[c][lane] · rescale[lane] + Σ_j v[j][c] · w[j][lane] over n keys.
 template <real T, int Vectors>
-HEED_NOINLINE void value_tile(int tiles, T const* v, index ldv, index n, T const* w, index dim_v, T* o,
-                              T const* rescale) {
+HEED_NOINLINE void value_tile(T const* v, index ldv, index n, T const* w, index dim_v, T* o, T const* rescale) {
   constexpr index width = block_lanes<T>;
   pieces<tile_rows<T, Vectors>, Vectors == register_tile<T>::vectors>(
       dim_v, [&](auto rows, index first) HEED_LAMBDA_INLINE {
         constexpr int R = decltype(rows)::value;
+        batch<T> sum[R * Vectors];
         T const* const column = v + first;
-        side_by_side<T, Vectors>(tiles, [&](index lane) HEED_LAMBDA_INLINE {
-          batch<T> sum[R * Vectors];
-          outer_products<T, R, Vectors>([=](index c, index j) HEED_LAMBDA_INLINE { return column[j * ldv + c]; },
-                                        w + lane, width, n, sum);
-          unroll<Vectors>([&](auto u) HEED_LAMBDA_INLINE {
-            index const at = lane + u * lanes<T>;
-            batch<T> const factor = load(rescale + at);
-            unroll<R>([&](auto r) HEED_LAMBDA_INLINE {
-              T* const place = o + (first + r) * width + at;
-              store(place, fma(load(place), factor, sum[r * Vectors + u]));
-            });
+        outer_products<T, R, Vectors>([=](index c, index j) HEED_LAMBDA_INLINE { return column[j * ldv + c]; }, w,
+                                      width, n, sum);
+        unroll<Vectors>([&](auto u) HEED_LAMBDA_INLINE {
+          batch<T> const factor = load(rescale + u * lanes<T>);
+          unroll<R>([&](auto r) HEED_LAMBDA_INLINE {
+            T* const place = o + (first + r) * width + u * lanes<T>;
+            store(place, fma(load(place), factor, sum[r * Vectors + u]));
           });
         });
       });
 }
 
-/// Calls f(constant vectors, tiles, first lane) for a run-time number of lane vectors: the register tiles that they
-/// fill side by side, and what is left.
+/// Calls f(constant vectors, first lane) for a run-time number of lane vectors: for each register tile that they fill,
+/// and for what is left.
 template <real T, class F>
 HEED_ALWAYS_INLINE inline void with_vectors(int vectors, F&& f) {
   constexpr int most = register_tile<T>::vectors;
+  index lane = 0;
+  for (; vectors >= most; vectors -= most, lane += most * lanes<T>)
+    f(std::integral_constant<int, most>{}, lane);
   unroll<most - 1>([&](auto i) HEED_LAMBDA_INLINE {
-    constexpr int left = i + 1;
-    if (vectors % most == left)
-      f(std::integral_constant<int, left>{}, 1, index{vectors - left} * lanes<T>);
+    if (vectors == i + 1)
+      f(std::integral_constant<int, i + 1>{}, lane);
   });
-  if (vectors >= most)
-    f(std::integral_constant<int, most>{}, vectors / most, index{0});
+}
+
+/// Rows of n that a product takes at once: all, but only a few where register tiles stand side by side, so that they stay
+/// in the first-level cache for the next one.
+template <real T>
+HEED_ALWAYS_INLINE inline index rows_in_turn(index n) {
+  return register_tile<T>::side_by_side == 1 ? n : 4 * register_tile<T>::rows;
 }
 
 }  // namespace impl
@@ -141,18 +131,23 @@ HEED_ALWAYS_INLINE inline void with_vectors(int vectors, F&& f) {
 /// Scores of n keys against `vectors` lane vectors; see `impl::score_tile`.
 template <real T>
 void scores(int vectors, T const* k, index ldk, index n, T const* q, index dim, T* s, T* maximum) {
-  impl::with_vectors<T>(vectors, [&](auto v, int tiles, index lane) {
-    impl::score_tile<T, decltype(v)::value>(tiles, k, ldk, n, q + lane, dim, s + lane,
-                                            maximum ? maximum + lane : nullptr);
-  });
+  index const step = impl::rows_in_turn<T>(n);
+  for (index j = 0; j < n; j += step)
+    impl::with_vectors<T>(vectors, [&](auto v, index lane) {
+      impl::score_tile<T, decltype(v)::value>(k + j * ldk, ldk, std::min(step, n - j), q + lane, dim,
+                                              s + j * block_lanes<T> + lane, maximum ? maximum + lane : nullptr);
+    });
 }
 
 /// Weighted values of n keys added to `vectors` lane vectors; see `impl::value_tile`.
 template <real T>
 void values(int vectors, T const* v, index ldv, index n, T const* w, index dim_v, T* o, T const* rescale) {
-  impl::with_vectors<T>(vectors, [&](auto u, int tiles, index lane) {
-    impl::value_tile<T, decltype(u)::value>(tiles, v, ldv, n, w + lane, dim_v, o + lane, rescale + lane);
-  });
+  index const step = impl::rows_in_turn<T>(dim_v);
+  for (index c = 0; c < dim_v; c += step)
+    impl::with_vectors<T>(vectors, [&](auto u, index lane) {
+      impl::value_tile<T, decltype(u)::value>(v + c, ldv, n, w + lane, std::min(step, dim_v - c),
+                                              o + c * block_lanes<T> + lane, rescale + lane);
+    });
 }
 
 /// `values` where v holds numbers that are not finite and some pairs are hidden: key j reaches only the lanes set in
