@@ -11,7 +11,8 @@ namespace impl {
 
 #if defined(__AVX512F__)
 /// The last three of the four levels of a 16×16 transposition: 4×4 blocks in registers, then blocks of lanes between
-/// registers. In comes what the first level makes: halves of rows i and i + 4 side by side, left halves before right ones.
+/// registers. In comes what the first level makes: halves of rows i and i + 4 side by side,
+/// left halves before right ones.
 HEED_ALWAYS_INLINE inline void transpose_halves(__m512 (&r)[16]) {
   __m512 t[16];
   unroll<8>([&](int i) HEED_LAMBDA_INLINE {

@@ -5,9 +5,9 @@
 #include <heed/kernel/query_block.hpp>
 #include <heed/kernel/row_products.hpp>
 
-/// The pass for a few query rows (decode): the same stages, the same maps, with lanes along the channels in the products
-/// and along the keys in between. All query heads of a group share each key load; long key ranges are cut by shape into
-/// pieces whose states are merged in order.
+/// The pass for a few query rows (decode): the same stages, the same maps, with lanes along the channels in the
+/// products and along the keys in between. All query heads of a group share each key load; long key ranges are cut by
+/// shape into pieces whose states are merged in order.
 
 namespace heed {
 HEED_ISA_BEGIN
@@ -64,7 +64,7 @@ struct few_rows_scratch {
   std::byte* turning = nullptr;
 
   few_rows_scratch(arena& memory, problem<T> const& p, index rows) : ldq(round_up<index>(p.dim, lanes<T>)) {
-    for (int i = 0; i < (p.position.has_far() ? 3 : 1); ++i)
+    for (int i = 0; i < p.position.products(); ++i)
       q[i] = memory.take<T>(rows * ldq);
     state = row_states<T>(memory, rows, p.dim_v);
     tiles = key_tiles<T>(memory, p, std::min(few_key_block, std::max<index>(p.kv_len, 1)), widening::as_read);
@@ -181,7 +181,7 @@ class few_rows_pass {
       keys_[r] = call_.counts_rows ? call_.visible_keys(counted, batch_, head, i) : 0;
       auto const factor = static_cast<T>(call_.row_factor(head, counted.position(i), keys_[r]) *
                                          (call_.natural ? 1.0 : 1.4426950408889634074));
-      for (int which = 0; which < (call_.position.has_far() ? 3 : 1); ++which) {
+      for (int which = 0; which < call_.position.products(); ++which) {
         T* const row = own_.q[which] + r * own_.ldq;
         load_rows(call_.q.at(batch_, head, i, 0), call_.q.kind, call_.q.strides[2], call_.q.strides[3], 1, call_.dim,
                   row, own_.ldq);
@@ -343,7 +343,8 @@ class few_rows_pass {
     bool const guarded = hides && !own_.tiles.values_finite();
     if (v.scales != nullptr)
       for (index r = 0; r < shape_.rows; ++r)
-        scale_keys(own_.s + r * score_stride, v.scales, v.scale_stride, n, guarded && hides_keys(r, n) ? &seen_[r] : nullptr);
+        scale_keys(own_.s + r * score_stride, v.scales, v.scale_stride, n,
+                   guarded && hides_keys(r, n) ? &seen_[r] : nullptr);
     if (!guarded || v.scales != nullptr)
       return row_values<T>(v, n, own_.s, score_stride, shape_.rows, call_.dim_v, state.acc, state.ld, rescale_);
     for (index r = 0; r < shape_.rows; ++r)

@@ -5,8 +5,9 @@
 #include <heed/kernel/score_map.hpp>
 #include <heed/kernel/weights.hpp>
 
-/// The modify stage with queries in lanes: one sweep over a tile of scores that lies in the first-level cache. Fusing it
-/// into the products was measured to be no faster (0.96 against 0.97) and to copy the micro-kernels per set of modifiers.
+/// The modify stage with queries in lanes: one sweep over a tile of scores that lies in the first-level cache. Fusing
+/// it into the products was measured to be no faster (0.96 against 0.97)
+/// and to copy the micro-kernels per set of modifiers.
 
 namespace heed {
 HEED_ISA_BEGIN
@@ -25,9 +26,9 @@ struct segment {
   }
 };
 
-/// Where the positions of a block of rows lie against a key block: numbers for its first row, counted from the first key.
-/// A lane that is `step` rows behind adds that, and sees keys lo ≤ t < hi, and t < prefix where `most_prefix` allows.
-/// Clamped far outside of the block, so that all of it is exact in floating point.
+/// Where the positions of a block of rows lie against a key block: numbers for its first row, counted from the first
+/// key. A lane that is `step` rows behind adds that, and sees keys lo ≤ t < hi, and t < prefix where `most_prefix`
+/// allows. Clamped far outside of the block, so that all of it is exact in floating point.
 template <real T>
 struct lane_bounds {
   T position, lo, hi, prefix, most_prefix;
@@ -132,8 +133,8 @@ class plane_rows {
   std::byte const* rows_[static_cast<std::size_t>(w)];
 };
 
-/// Adds planes to the scores of a part and one lane vector, where no map comes before or after; returns whether they hide
-/// any pair. The scores go through registers once, with their square of numbers.
+/// Adds planes to the scores of a part and one lane vector, where no map comes before or after; returns whether they
+/// hide any pair. The scores go through registers once, with their square of numbers.
 /// @param maximum [lane] takes the greatest sums, or null
 template <real T>
 HEED_NOINLINE bool add_planes(modify_arguments<T> const& a, segment const& part, int vector, T* maximum) {

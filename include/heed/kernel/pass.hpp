@@ -8,7 +8,8 @@
 ///
 /// Vector lanes hold queries. A task takes a few blocks of queries of one (batch, key head), see `shape`, over their
 /// visible keys, key block by key block; nothing horizontal happens anywhere, keys and values are broadcast from where
-/// they lie, and the rescale of the running softmax rides on loading the accumulators; on tiles it comes late and alone.
+/// they lie, and the rescale of the running softmax rides on loading the accumulators;
+/// on tiles it comes late and alone.
 
 namespace heed {
 HEED_ISA_BEGIN
@@ -77,8 +78,8 @@ template <real T, class Maps, normalizer_rule Rule, bool Entropy>
 class pass {
  public:
   static constexpr index width = block_lanes<T>;
-  /// Up to this many rows an allocation shows, at 64 channels 4 % of the call: their blocks walk together only as far as
-  /// they fit the stack.
+  /// Up to this many rows an allocation shows, at 64 channels 4 % of the call: their blocks walk together only as far
+  /// as they fit the stack.
   static constexpr index short_prompt = 128;
 
   static pass_shape<T> shape(problem<T> const& p) {
@@ -304,9 +305,9 @@ class pass {
       accumulate(block, parts_[i], guarded);
   }
 
-  /// Cuts a tile where the lane vectors' visible keys begin and end, so that the staircase of a mask costs what it shows:
-  /// each part is a run of keys × a run of lane vectors, all of one register tile unless they see everything: its other
-  /// vectors' edges need not cut it. Keys of parts count from the block's first.
+  /// Cuts a tile where the lane vectors' visible keys begin and end, so that the staircase of a mask costs what it
+  /// shows: each part is a run of keys × a run of lane vectors, all of one register tile unless they see everything:
+  /// its other vectors' edges need not cut it. Keys of parts count from the block's first.
   int cut(query_block<T> const& block, key_range keys) {
     if (all_visible(band_, block.first_row(), block.last_row(), keys)) {
       parts_[0] = {0, keys.end - keys.begin, 0, block.vectors};

@@ -17,9 +17,9 @@ struct plane {
   enum class source { bias, mask, segments, relative };
 
   source from = source::bias;
-  operand values{};                              // bias, mask: [batch, heads_q, q_len, kv_len]; relative: [1, 1, heads, n]
+  operand values{};  // bias, mask: [batch, heads_q, q_len, kv_len]; relative: [1, 1, heads, n]
   view<std::int32_t const, 2> query_ids, key_ids;  // segments
-  index first = 0;                               // relative: the distance of table entry 0
+  index first = 0;  // relative: the distance of table entry 0
 
   /// Whether what it hides is missing from n_i: masks and segments are, biases are not.
   bool counts() const { return from == source::mask || from == source::segments; }
@@ -88,8 +88,8 @@ struct planes {
     lower_counts = lower_counts || p.counts();
   }
 
-  /// Asks the memory for what the planes say of some rows. Its own prefetcher does not follow that many rows at a time, and
-  /// read without having been asked for they come no faster than the memory gives them.
+  /// Asks the memory for what the planes say of some rows. Its own prefetcher does not follow that many rows at a time,
+  /// and read without having been asked for they come no faster than the memory gives them.
   HEED_ALWAYS_INLINE void prefetch(index batch, index const* head, index const* row, index rows, index first_key,
                                    index n) const {
     for (plane const& each : *this) each.prefetch(batch, head, row, rows, first_key, n);

@@ -43,6 +43,8 @@ struct position_code {
 
   bool rotates() const { return rule != position_rule::none; }
   bool has_far() const { return rotates() && rule != position_rule::rotary; }
+  /// Rows of q that a query is turned into: one a product.
+  int products() const { return has_far() ? 3 : 1; }
 
   /// The product that a distance calls for: rel = window is far already.
   product at(index distance) const {

@@ -19,13 +19,13 @@ HEED_ALWAYS_INLINE inline void outer_products(Left left, T const* right, index w
                                               batch<T> (&sum)[Rows * Vectors]) {
   auto const step = [&](index t) HEED_LAMBDA_INLINE {
     batch<T> b[Vectors];
-    unroll<Vectors>([&](auto v) HEED_LAMBDA_INLINE { b[v] = load(right + t * width + v * lanes<T>); });
-    unroll<Rows>([&](auto r) HEED_LAMBDA_INLINE {
+    unroll<Vectors>([&](int v) HEED_LAMBDA_INLINE { b[v] = load(right + t * width + v * lanes<T>); });
+    unroll<Rows>([&](int r) HEED_LAMBDA_INLINE {
       batch<T> const a(left(r, t));
-      unroll<Vectors>([&](auto v) HEED_LAMBDA_INLINE { sum[r * Vectors + v] = fma(a, b[v], sum[r * Vectors + v]); });
+      unroll<Vectors>([&](int v) HEED_LAMBDA_INLINE { sum[r * Vectors + v] = fma(a, b[v], sum[r * Vectors + v]); });
     });
   };
-  unroll<Rows * Vectors>([&](auto i) HEED_LAMBDA_INLINE { sum[i] = batch<T>(T(0)); });
+  unroll<Rows * Vectors>([&](int i) HEED_LAMBDA_INLINE { sum[i] = batch<T>(T(0)); });
   index t = 0;
   if constexpr (Vectors == register_tile<T>::vectors && Rows + 1 >= register_tile<T>::rows)
     for (; t + 2 <= count; t += 2) {
@@ -37,8 +37,8 @@ HEED_ALWAYS_INLINE inline void outer_products(Left left, T const* right, index w
 }
 
 /// Calls f(constant height, first row) over [0, n) in pieces of at most `Most` rows. The full tile (`Any`) knows every
-/// height and cuts evenly, since a single left-over row would run at a fraction of the speed; tiles of fewer vectors, which
-/// only staircases and short prompts use, know powers of two, to keep what a call compiles small.
+/// height and cuts evenly, since a single left-over row would run at a fraction of the speed; tiles of fewer vectors,
+/// which only staircases and short prompts use, know powers of two, to keep what a call compiles small.
 template <int Most, bool Any, class F>
 HEED_ALWAYS_INLINE inline void pieces(index n, F&& f) {
   for (index first = 0, height = 0; first < n; first += height) {
@@ -76,9 +76,9 @@ HEED_NOINLINE void score_tile(T const* k, index ldk, index n, T const* q, index 
           store(s + (first + i / Vectors) * width + (i % Vectors) * lanes<T>, sum[i]);
         });
         if (maximum)
-          unroll<Vectors>([&](auto v) HEED_LAMBDA_INLINE {
+          unroll<Vectors>([&](int v) HEED_LAMBDA_INLINE {
             batch<T> top = load(maximum + v * lanes<T>);
-            unroll<R>([&](auto r) HEED_LAMBDA_INLINE { top = heed::max(sum[r * Vectors + v], top); });
+            unroll<R>([&](int r) HEED_LAMBDA_INLINE { top = heed::max(sum[r * Vectors + v], top); });
             store(maximum + v * lanes<T>, top);
           });
       });
@@ -97,7 +97,7 @@ HEED_NOINLINE void value_tile(T const* v, index ldv, index n, T const* w, index 
                                       width, n, sum);
         unroll<Vectors>([&](auto u) HEED_LAMBDA_INLINE {
           batch<T> const factor = load(rescale + u * lanes<T>);
-          unroll<R>([&](auto r) HEED_LAMBDA_INLINE {
+          unroll<R>([&](int r) HEED_LAMBDA_INLINE {
             T* const place = o + (first + r) * width + u * lanes<T>;
             store(place, fma(load(place), factor, sum[r * Vectors + u]));
           });
@@ -119,8 +119,8 @@ HEED_ALWAYS_INLINE inline void with_vectors(int vectors, F&& f) {
   });
 }
 
-/// Rows of n that a product takes at once: all, but only a few where register tiles stand side by side, so that they stay
-/// in the first-level cache for the next one.
+/// Rows of n that a product takes at once: all, but only a few where register tiles stand side by side, so that they
+/// stay in the first-level cache for the next one.
 template <real T>
 HEED_ALWAYS_INLINE inline index rows_in_turn(index n) {
   return register_tile<T>::side_by_side == 1 ? n : 4 * register_tile<T>::rows;

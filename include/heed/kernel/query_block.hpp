@@ -57,7 +57,7 @@ struct query_block {
   query_block(arena& scratch, problem<T> const& p) {
     constexpr index width = block_lanes<T>;
     index const channels = p.on_tiles ? round_up(p.dim, impl::tile_pairs) / 2 : p.dim;
-    for (int i = 0; i < (p.position.has_far() ? 3 : 1); ++i)
+    for (int i = 0; i < p.position.products(); ++i)
       q[i] = scratch.take<T>(channels * width);
     factor = scratch.take<T>(width);
     o = scratch.take<T>(accumulator_channels(p) * width);
@@ -156,7 +156,7 @@ class query_packer {
     std::fill_n(to.o, width * accumulator_channels(*call_), T(0));
     if (call_->on_tiles)
       return;  // packed by `tile_products`
-    for (int product = 0; product < (call_->position.has_far() ? 3 : 1); ++product)
+    for (int product = 0; product < call_->position.products(); ++product)
       for (int v = 0; v < to.vectors; ++v)
         pack_vector(to, v, static_cast<position_code::product>(product), order.heads == 1, b);
   }

@@ -68,8 +68,8 @@ HEED_ALWAYS_INLINE inline batch<T> fnma(batch<T> const& a, batch<T> const& b, ba
 #endif
 }
 
-/// lanes<T> numbers in batches of double, rounded to T, at p: in one store, because they are loaded again at once, and a
-/// load that spans two stores waits for both to reach the cache.
+/// lanes<T> numbers in batches of double, rounded to T, at p: in one store, because they are loaded again at once, and
+/// a load that spans two stores waits for both to reach the cache.
 HEED_ALWAYS_INLINE inline void store_rounded(double* p, batch<double> const (&x)[1]) { store(p, x[0]); }
 HEED_ALWAYS_INLINE inline void store_rounded(float* p, batch<double> const (&x)[2]) {
 #if defined(__AVX512F__)

@@ -52,9 +52,9 @@ inline constexpr index short_key_block = 96;
 inline constexpr index key_block_on_tiles = 256;
 inline constexpr index most_keys = std::max(key_block, key_block_on_tiles);
 
-/// Sums over very many keys lose digits to rounding: beyond this many, what has been summed so far is set aside and joined
-/// in the end. 1536 keys are 16 blocks: the copies are below 0.3 % of their products, and the error of 100 000 keys falls
-/// to that of a few thousand. A multiple of the key blocks, so that a row's rounding does not depend on its neighbours.
+/// Sums over very many keys lose digits to rounding: beyond this many, what has been summed so far is set aside and
+/// joined in the end. With 16 blocks the copies are below 0.3 % of the products, and the error of 100 000 keys falls to
+/// that of a few thousand. A multiple of the key blocks, so that a row's rounding does not depend on its neighbours.
 inline constexpr index era_keys = 16 * key_block;
 static_assert(era_keys % key_block_on_tiles == 0);
 
