@@ -80,13 +80,8 @@ HEED_NOINLINE double multiply_add(std::ptrdiff_t steps) {
   batch const a(factor), b(start);
   batch sum[peak_sums];
   heed::unroll<peak_sums>([&](auto i) HEED_LAMBDA_INLINE { sum[i] = batch(start + T(int(i))); });
-  // Four steps a round: the loop's own counting can take a port from the multiply-adds, 5 % with one step, or nothing,
-  // as the code happens to lie.
-  for (std::ptrdiff_t t = 0; t < steps; t += 4)
-    heed::unroll<4 * peak_sums>([&](auto i) HEED_LAMBDA_INLINE {
-      constexpr int at = i % peak_sums;
-      sum[at] = heed::fma(a, sum[at], b);
-    });
+  for (std::ptrdiff_t t = 0; t < steps; ++t)
+    heed::unroll<peak_sums>([&](auto i) HEED_LAMBDA_INLINE { sum[i] = heed::fma(a, sum[i], b); });
   heed::unroll<peak_sums - 1>([&](auto i) HEED_LAMBDA_INLINE { sum[0] = sum[0] + sum[i + 1]; });
   T volatile result = heed::reduce_add(sum[0]);
   static_cast<void>(result);
