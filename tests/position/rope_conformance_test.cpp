@@ -114,7 +114,7 @@ TEST_CASE("rotary: angle tables and vectors of transformers, keras-hub and onnxr
 
 /// ONNX hands over cos and sin as tables of any numbers, not of angles. One pair of channels, one row of the table:
 /// cos and sin are r·(cos φ, sin φ), and that is a rotary of one pair with theta φ and attention factor r at position
-/// 1.
+/// 1. Without position_ids the tables are [batch, len, pairs]: a row of their own for each place.
 TEST_CASE("rotary: ONNX RotaryEmbedding, pair by pair", "[conformance]") {
   HEED_SKIP_WITHOUT("onnx_rotary");
   int cases = 0;
@@ -129,14 +129,15 @@ TEST_CASE("rotary: ONNX RotaryEmbedding, pair by pair", "[conformance]") {
     auto const x3 = flat ? input.as<float, 3>() : tensor<float, 3>();
     view<float const, 4> const x = flat ? split_heads(x3.view(), num_heads) : x4.view();
     auto const cosine = c.inputs.at("cos_cache"), sine = c.inputs.at("sin_cache");
-    auto const positions = c.inputs.at("position_ids").as<std::int64_t, 2>();
-    index const pairs = cosine.shape.back();
+    auto const positions = c.has("position_ids") ? c.inputs.at("position_ids").as<std::int64_t, 2>()
+                                                 : tensor<std::int64_t, 2>();
+    index const pairs = cosine.shape.back(), len = x.extent(2);
     tensor<float, 4> got(x.extents());
     for_each_place(x.extents(), [&](index b, index h, index i, index d) { got(b, h, i, d) = x(b, h, i, d); });
     for (index b = 0; b < x.extent(0); ++b)
-      for (index i = 0; i < x.extent(2); ++i)
+      for (index i = 0; i < len; ++i)
         for (index t = 0; t < pairs; ++t) {
-          index const entry = positions(b, i) * pairs + t;
+          index const row = c.has("position_ids") ? positions(b, i) : b * len + i, entry = row * pairs + t;
           rotary const rope{
               frequencies({std::atan2(sine[entry], cosine[entry])}, std::hypot(sine[entry], cosine[entry])),
               interleaved ? layout::interleaved : layout::half};
