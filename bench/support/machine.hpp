@@ -79,10 +79,10 @@ HEED_NOINLINE double multiply_add(std::ptrdiff_t steps) {
   T const factor = unknown_factor, start = unknown_start;
   batch const a(factor), b(start);
   batch sum[peak_sums];
-  heed::unroll<peak_sums>([&](auto i) HEED_LAMBDA_INLINE { sum[i] = batch(start + T(int(i))); });
+  heed::unroll<peak_sums>([&](int i) HEED_LAMBDA_INLINE { sum[i] = batch(start + T(i)); });
   for (std::ptrdiff_t t = 0; t < steps; ++t)
-    heed::unroll<peak_sums>([&](auto i) HEED_LAMBDA_INLINE { sum[i] = heed::fma(a, sum[i], b); });
-  heed::unroll<peak_sums - 1>([&](auto i) HEED_LAMBDA_INLINE { sum[0] = sum[0] + sum[i + 1]; });
+    heed::unroll<peak_sums>([&](int i) HEED_LAMBDA_INLINE { sum[i] = heed::fma(a, sum[i], b); });
+  heed::unroll<peak_sums - 1>([&](int i) HEED_LAMBDA_INLINE { sum[0] = sum[0] + sum[i + 1]; });
   T volatile result = heed::reduce_add(sum[0]);
   static_cast<void>(result);
   return 2.0 * peak_sums * heed::lanes<T> * static_cast<double>(steps);
@@ -117,7 +117,7 @@ inline double tile_peak() {
     std::uint8_t bytes[4][1024] = {};
   } const tiles;
   heed::impl::tile_session const here;
-  heed::unroll<4>([](auto i) HEED_LAMBDA_INLINE { heed::impl::tile_zero<i>(); });
+  heed::unroll_constants<4>([](auto i) HEED_LAMBDA_INLINE { heed::impl::tile_zero<i>(); });
   double const time = seconds([&] {
     for (int i = 0; i < steps; ++i) {
       heed::impl::tile_load<4>(tiles.bytes[0], 64);
@@ -147,17 +147,17 @@ HEED_NOINLINE inline void read_all(memory_range range) {
   constexpr int chains = 8;
   auto const* p = static_cast<float const*>(range.data);
   batch sum[chains];
-  heed::unroll<chains>([&](auto i) HEED_LAMBDA_INLINE { sum[i] = batch(0.0f); });
+  heed::unroll<chains>([&](int i) HEED_LAMBDA_INLINE { sum[i] = batch(0.0f); });
   std::size_t const vectors = range.bytes / (sizeof(float) * lanes);
   std::size_t at = 0;
   // Bits are combined, not numbers: the bytes may be halves, which read as floats may be anything.
   for (; at + chains <= vectors; at += chains)
-    heed::unroll<chains>([&](auto i) HEED_LAMBDA_INLINE {
-      sum[i] = sum[i] ^ heed::load(p + (at + static_cast<std::size_t>(int(i))) * lanes);
+    heed::unroll<chains>([&](int i) HEED_LAMBDA_INLINE {
+      sum[i] = sum[i] ^ heed::load(p + (at + static_cast<std::size_t>(i)) * lanes);
     });
   for (; at < vectors; ++at)
     sum[0] = sum[0] ^ heed::load(p + at * lanes);
-  heed::unroll<chains - 1>([&](auto i) HEED_LAMBDA_INLINE { sum[0] = sum[0] ^ sum[i + 1]; });
+  heed::unroll<chains - 1>([&](int i) HEED_LAMBDA_INLINE { sum[0] = sum[0] ^ sum[i + 1]; });
   float volatile result = heed::reduce_add(sum[0]);
   static_cast<void>(result);
 }

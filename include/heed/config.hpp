@@ -69,3 +69,9 @@
 // On a lambda: between its parameters and its body.
 #define HEED_LAMBDA_INLINE __attribute__((always_inline))
 #define HEED_NOINLINE [[gnu::noinline]]
+// Before a loop of a constant number of steps, up to 64.
+#if defined(__clang__)
+#define HEED_UNROLL _Pragma("clang loop unroll(full)")
+#else
+#define HEED_UNROLL _Pragma("GCC unroll 64")
+#endif

@@ -273,13 +273,15 @@ TEMPLATE_TEST_CASE("exponent_from_low_bits makes powers of two", "[contract]", f
     REQUIRE(to_numbers<T>(exponent_from_low_bits(batch<T>(magic + static_cast<T>(n))))[0] == std::ldexp(T(1), n));
 }
 
-TEST_CASE("unroll calls with each constant once, in order", "[contract]") {
-  std::vector<int> seen;
-  unroll<5>([&](auto i) {
-    static_assert(decltype(i)::value >= 0);
-    seen.push_back(i);
-  });
+TEST_CASE("unroll calls with each number once, in order", "[contract]") {
+  std::vector<int> seen, constants;
+  unroll<5>([&](int i) { seen.push_back(i); });
   CHECK(seen == std::vector<int>{0, 1, 2, 3, 4});
+  unroll_constants<5>([&](auto i) {
+    static_assert(decltype(i)::value >= 0);
+    constants.push_back(i);
+  });
+  CHECK(constants == seen);
 }
 
 }  // namespace

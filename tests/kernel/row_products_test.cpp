@@ -176,22 +176,21 @@ TEMPLATE_TEST_CASE("row_fetcher walks over the lines of rows, each once and in o
   for (index n : dims)
     for (index ld : {n, n + 5, index{0}, -n}) {
       CAPTURE(n, ld);
-      fetcher one(rows, ld, n), in_steps(rows, ld, n), at_a_time(rows, ld, n), part(rows, ld, n);
+      fetcher one(rows, ld, n), in_steps(rows, ld, n), part(rows, ld, n);
       for (index lines = 0; lines < 40; ++lines) {
         REQUIRE(static_cast<index>(one.at()) - first == fetched<TestType>(ld, n, lines));
         one.next();
         // Three lines in eight steps, two of which have none to themselves; and a line in four readings.
         constexpr index three = 3 * fetcher::line;
-        unroll<8>([&](auto step) {
-          in_steps.template follow<three, step, 8>(0);
+        for (int step = 0; step < 8; ++step) {
+          in_steps.template follow<three>(0, step, 8);
           REQUIRE(static_cast<index>(in_steps.at()) - first ==
                   fetched<TestType>(ld, n, 3 * lines + (step + 1) * 3 / 8));
-        });
-        at_a_time.template follow<three>(0);
-        REQUIRE(at_a_time.at() == in_steps.at());
+        }
         constexpr index quarter = fetcher::line / 4;
         for (index c = 0; c < fetcher::line; c += quarter)
-          unroll<2>([&](auto step) { part.template follow<quarter, step, 2>(c); });
+          for (int step = 0; step < 2; ++step)
+            part.template follow<quarter>(c, step, 2);
         REQUIRE(part.at() == one.at());
       }
     }

@@ -53,9 +53,9 @@ TEMPLATE_TEST_CASE("What the sums take in", "[contract][edges]", float, double) 
   CHECK(lane0<T>(added_to_entropy<T>(batch<T>(T(0)), batch<T>(-infinity<T>), batch<T>(T(2)), three)) == T(3));
 }
 
-/// A tile of scores with hidden keys, an empty lane, and state that is already there; then weigh_tile against loops.
-template <class T, normalizer_rule Rule, bool Scaled, bool Entropy, int Vectors>
-void check_tile(index n, generator& random) {
+/// A tile of scores with hidden keys, an empty lane, and state that is already there; then `weigh` against loops.
+template <class T, normalizer_rule Rule, bool Scaled, bool Entropy>
+void check_tile(int vectors, index n, generator& random) {
   constexpr index width = block_lanes<T>;
   constexpr auto w = static_cast<std::size_t>(width);
   constexpr T unset = T(-4321);
@@ -75,13 +75,12 @@ void check_tile(index n, generator& random) {
     entropy[at] = static_cast<T>(random.uniform(-2, 0));
   }
   auto weights = s, new_sum = sum, new_entropy = entropy;
-  impl::weigh_tile<Rule, Scaled, Entropy, Vectors>(weights.data(), n, maximum.data(), new_sum.data(),
-                                                   new_entropy.data());
+  impl::weigh<Rule, Scaled, Entropy>(vectors, weights.data(), n, maximum.data(), new_sum.data(), new_entropy.data());
   int wrong = 0;
   double const tolerance = 64 * static_cast<double>(std::numeric_limits<T>::epsilon());
   for (index lane = 0; lane < width; ++lane) {
     auto const at = static_cast<std::size_t>(lane);
-    bool const used = lane < Vectors * lanes<T>;
+    bool const used = lane < vectors * lanes<T>;
     double total = static_cast<double>(sum[at]), spread = static_cast<double>(entropy[at]);
     double const top = std::isinf(maximum[at]) ? 0 : static_cast<double>(maximum[at]);
     for (index j = 0; j <= n; ++j) {
@@ -106,23 +105,23 @@ void check_tile(index n, generator& random) {
     wrong += used ? !near(new_sum[at], total) : new_sum[at] != sum[at];
     wrong += used && Entropy ? !near(new_entropy[at], spread) : new_entropy[at] != entropy[at];
   }
-  CAPTURE(n, Vectors, Scaled, Entropy, static_cast<int>(Rule));
+  CAPTURE(n, vectors, Scaled, Entropy, static_cast<int>(Rule));
   REQUIRE(wrong == 0);
 }
 
-TEMPLATE_TEST_CASE("weigh_tile weighs its lanes in place and sums what it wrote", "[contract]", float, double) {
+TEMPLATE_TEST_CASE("weigh weighs its lanes in place and sums what it wrote", "[contract]", float, double) {
   using T = TestType;
-  constexpr int most = register_tile<T>::vectors;
+  constexpr int most = block_vectors<T>;
   generator random(1);
   INFO(random);
   for (index n : {0, 1, 2, 7, 96}) {
-    check_tile<T, softmax, false, false, 1>(n, random);
-    check_tile<T, softmax, false, true, most>(n, random);
-    check_tile<T, softmax, true, false, 2>(n, random);
-    check_tile<T, softmax, true, true, 1>(n, random);
-    check_tile<T, l2_softmax, false, false, most>(n, random);
-    check_tile<T, l2_softmax, true, false, 1>(n, random);
-    check_tile<T, squared_relu, false, false, most>(n, random);
+    check_tile<T, softmax, false, false>(1, n, random);
+    check_tile<T, softmax, false, true>(most, n, random);
+    check_tile<T, softmax, true, false>(2, n, random);
+    check_tile<T, softmax, true, true>(1, n, random);
+    check_tile<T, l2_softmax, false, false>(most, n, random);
+    check_tile<T, l2_softmax, true, false>(1, n, random);
+    check_tile<T, squared_relu, false, false>(most, n, random);
   }
 }
 
@@ -130,7 +129,7 @@ TEST_CASE("The row sum is exactly what enters the value product", "[contract]") 
   // The sum of two weights as they were stored, not of the numbers they were rounded from.
   constexpr index width = block_lanes<float>;
   std::vector<float> s(2 * width, -0.3F), maximum(width, 0.0F), sum(width, 0.0F), entropy(width, 0.0F);
-  impl::weigh_tile<softmax, true, false, 1>(s.data(), 2, maximum.data(), sum.data(), entropy.data());
+  impl::weigh<softmax, true, false>(1, s.data(), 2, maximum.data(), sum.data(), entropy.data());
   CHECK(sum[0] == s[0] + s[static_cast<std::size_t>(width)]);
 }
 

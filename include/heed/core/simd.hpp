@@ -60,10 +60,18 @@ HEED_ALWAYS_INLINE constexpr auto as_scalar(double value) {
 
 // --- unrolling -----------------------------------------------------------------------------------------------------
 
-/// Calls f(constant 0), …, f(constant N−1) in a row. Explicit, because arrays of batches stay in registers at -O2 only
-/// if every index into them is a constant.
+/// Calls f(0), …, f(N−1) in a row, unrolled: arrays of batches stay in registers at -O2 only if every index into them is
+/// a constant once the loop is gone. The pragma costs the compiler far less than a constant of a type of its own a step.
 template <int N, class F>
 HEED_ALWAYS_INLINE inline void unroll(F&& f) {
+  HEED_UNROLL
+  for (int i = 0; i < N; ++i)
+    f(i);
+}
+
+/// The same with f(constant 0), …, f(constant N−1), where a step needs its number as a template argument.
+template <int N, class F>
+HEED_ALWAYS_INLINE inline void unroll_constants(F&& f) {
   [&]<int... I>(std::integer_sequence<int, I...>) HEED_LAMBDA_INLINE { (f(std::integral_constant<int, I>{}), ...); }
   (std::make_integer_sequence<int, N>{});
 }

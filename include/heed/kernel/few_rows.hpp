@@ -326,7 +326,7 @@ class few_rows_pass {
     batch<T> total(T(0)), spread(T(0));
     for (index t = 0; t < n; t += lanes<T>) {
       batch<T> const score = load(s + t), weight = weight_of<Rule, Scaled>(score, top);
-      unroll<std::max(1, lanes<T> / 8)>([&](auto) HEED_LAMBDA_INLINE { ahead.next(); });
+      unroll<std::max(1, lanes<T> / 8)>([&](int) HEED_LAMBDA_INLINE { ahead.next(); });
       total = added_to_sum<Rule>(weight, total);
       if constexpr (Entropy)
         spread = added_to_entropy(weight, score, top, spread);

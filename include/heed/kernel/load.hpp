@@ -167,7 +167,7 @@ HEED_ALWAYS_INLINE inline void transpose_square(T const* from, index ldfrom, bat
     unroll<lanes<T>>([&](int i) HEED_LAMBDA_INLINE { square[i] = load(from + i * ldfrom) * factor; });
     transpose<T>(square);
   }
-  unroll<lanes<T>>([&](auto i) HEED_LAMBDA_INLINE {
+  unroll<lanes<T>>([&](int i) HEED_LAMBDA_INLINE {
     if constexpr (Side == factor_of::rows)
       square[i] = square[i] * factor;
     store(to + i * ldto, square[i]);

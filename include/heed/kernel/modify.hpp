@@ -159,16 +159,14 @@ HEED_NOINLINE bool add_planes(modify_arguments<T> const& a, segment const& part,
       continue;
     }
     any_hidden = any_hidden || hides;
-    unroll<w>([&](int t) HEED_LAMBDA_INLINE {
-      if (t >= n)
-        return;
+    for (index t = 0; t < n; ++t) {
       batch_mask<T> const visible = not_equal<T>(numbers[t], hidden);
       batch<T> const score = heed::select(visible, load(s + t * width) + numbers[t], hidden);
       store(s + t * width, score);
       top = heed::max(score, top);
       if (a.seen)
         a.seen[begin + t] &= ~((mask_bits<T>(visible) ^ every_lane) << lane);
-    });
+    }
   }
   if (maximum)
     store(maximum + lane, heed::max(top, other));

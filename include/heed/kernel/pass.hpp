@@ -475,17 +475,13 @@ class pass {
   }
 
   void weigh(query_block<T>& block, segment const& part) {
-    index const first = part.first * lanes<T>, n = part.end - part.begin;
-    impl::with_vectors<T>(part.count, [&](auto vectors, index beside) {
-      constexpr int V = decltype(vectors)::value;
-      constexpr bool entropy = Entropy && Rule == normalizer_rule::softmax;
-      index const lane = first + beside;
-      T* const s = own_.s + part.begin * width + lane;
-      if (has_maximum<Rule> && call_.natural)
-        impl::weigh_tile<Rule, has_maximum<Rule>, entropy, V>(s, n, block.m + lane, block.l + lane, block.u + lane);
-      else
-        impl::weigh_tile<Rule, false, entropy, V>(s, n, block.m + lane, block.l + lane, block.u + lane);
-    });
+    constexpr bool entropy = Entropy && Rule == normalizer_rule::softmax;
+    index const lane = part.first * lanes<T>, n = part.end - part.begin;
+    T *const s = own_.s + part.begin * width + lane, *const m = block.m + lane, *const l = block.l + lane;
+    if (has_maximum<Rule> && call_.natural)
+      impl::weigh<Rule, has_maximum<Rule>, entropy>(part.count, s, n, m, l, block.u + lane);
+    else
+      impl::weigh<Rule, false, entropy>(part.count, s, n, m, l, block.u + lane);
   }
 
   void accumulate(query_block<T>& block, segment const& part, bool guarded) {

@@ -336,7 +336,7 @@ class rotator {
   void advance(int strides, bool restart, int steps) {
     for (index t = 0; t < what_.pairs; t += lanes<T>) {
       turn current[turns];
-      unroll<turns>([&](auto i) HEED_LAMBDA_INLINE {
+      unroll<turns>([&](int i) HEED_LAMBDA_INLINE {
         index const at = t + i * lanes<double>;
         turn const one = turn::at(one_, at);
         current[i] = turn::at(restart ? stride_start_ : now_, at);
@@ -357,7 +357,7 @@ class rotator {
   void write_tables() {
     for (index t = 0; t < what_.pairs; t += lanes<T>) {
       turn current[turns];
-      unroll<turns>([&](auto i) HEED_LAMBDA_INLINE { current[i] = turn::at(now_, t + i * lanes<double>); });
+      unroll<turns>([&](int i) HEED_LAMBDA_INLINE { current[i] = turn::at(now_, t + i * lanes<double>); });
       write(current, t);
     }
   }
@@ -366,7 +366,7 @@ class rotator {
   HEED_ALWAYS_INLINE void write(turn const (&from)[turns], index t) {
     batch<double> const factor(what_.attention_factor);
     batch<double> c[turns], s[turns];
-    unroll<turns>([&](auto i) HEED_LAMBDA_INLINE {
+    unroll<turns>([&](int i) HEED_LAMBDA_INLINE {
       c[i] = from[i].cos * factor;
       s[i] = from[i].sin * factor;
     });
@@ -375,7 +375,7 @@ class rotator {
       impl::store_rounded(sin_ + t, s);
       return;
     }
-    unroll<turns>([&](auto i) HEED_LAMBDA_INLINE {
+    unroll<turns>([&](int i) HEED_LAMBDA_INLINE {
       index const at = 2 * (t + i * lanes<double>);
       impl::store_interleaved(cos_ + at, c[i], c[i]);
       impl::store_interleaved(sin_ + at, batch<double>(0.0) - s[i], s[i]);

@@ -21,8 +21,7 @@ inline constexpr int keys_beside = score_room;
 
 /// How many of them are read at once, column by column. Four load the rows of q half as often as two, which is worth a
 /// tenth to bytes and 2 % to halves, if 16 sums fit beside them as in AVX-512; floats wait for memory either way.
-template <class Stored>
-inline constexpr int keys_at_once = sizeof(Stored) <= (lanes<float> == 16 ? 2 : 1) ? keys_beside : 2;
+inline constexpr int keys_at_once = lanes<float> == 16 ? keys_beside : 2;
 
 /// How far ahead rows are fetched into the second-level cache: evenly and in the order of addresses. The core alone
 /// looks some 1.5 KiB ahead once four rows share a load. Share of a plain read of 12 (float) to 22 GB/s (int8) while
@@ -45,15 +44,13 @@ class row_fetcher {
     at_ += static_cast<std::uintptr_t>(ahead * ld * static_cast<index>(sizeof(Stored)));
   }
 
-  /// For who reads `Count` elements from channel c on in `Steps` equal steps of work: asks for the lines that fall to
-  /// step `Step`. Asked for in runs of two or four, the same lines take a tenth longer. Rows behind the last are asked
-  /// for, too: that reads nothing.
-  template <index Count, int Step = 0, int Steps = 1>
-  HEED_ALWAYS_INLINE void follow(index c) {
+  /// For who reads `Count` elements from channel c on in `steps` equal steps of work, at most a vector each: asks for
+  /// the line that falls to this step, if one does. Asked for in runs of two or four, the same lines take a tenth
+  /// longer. Rows behind the last are asked for, too: that reads nothing.
+  template <index Count>
+  HEED_ALWAYS_INLINE void follow(index c, int step = 0, int steps = 1) {
     constexpr index lines = Count / line;
-    if constexpr (lines > 0)
-      unroll<int((Step + 1) * lines / Steps - Step * lines / Steps)>([&](auto) HEED_LAMBDA_INLINE { next(); });
-    else if (Step == 0 && c % line == 0)
+    if (lines > 0 ? (step + 1) * lines / steps > step * lines / steps : step == 0 && c % line == 0)
       next();
   }
 
@@ -81,18 +78,18 @@ template <int R, class Stored, real T>
 HEED_ALWAYS_INLINE inline void dot_tile(Stored const* k, index ldk, T const* q, index ldq, index dim, T* s, index lds,
                                         row_fetcher<Stored>& ahead) {
   constexpr index w = lanes<T>;
-  constexpr int keys = keys_beside, at_once = keys_at_once<Stored>;
+  constexpr int keys = keys_beside, at_once = keys_at_once;
   batch<T> sum[R * keys];
-  unroll<R * keys>([&](auto i) HEED_LAMBDA_INLINE { sum[i] = batch<T>(T(0)); });
-  unroll<keys / at_once>([&](auto group) HEED_LAMBDA_INLINE {
+  unroll<R * keys>([&](int i) HEED_LAMBDA_INLINE { sum[i] = batch<T>(T(0)); });
+  unroll<keys / at_once>([&](int group) HEED_LAMBDA_INLINE {
     auto const add = [&](index c, auto widened) HEED_LAMBDA_INLINE {
       batch<T> row[R];
-      unroll<R>([&](auto r) HEED_LAMBDA_INLINE { row[r] = load(q + r * ldq + c); });
-      unroll<at_once>([&](auto i) HEED_LAMBDA_INLINE {
-        constexpr int j = group * at_once + i;
+      unroll<R>([&](int r) HEED_LAMBDA_INLINE { row[r] = load(q + r * ldq + c); });
+      unroll<at_once>([&](int i) HEED_LAMBDA_INLINE {
+        int const j = group * at_once + i;
         batch<T> const key = widened(k + j * ldk + c);
-        unroll<R>([&](auto r) HEED_LAMBDA_INLINE {
-          ahead.template follow<at_once * w, i * R + r, at_once * R>(at_once * c);
+        unroll<R>([&](int r) HEED_LAMBDA_INLINE {
+          ahead.template follow<at_once * w>(at_once * c, i * R + r, at_once * R);
           sum[r * keys + j] = fma(row[r], key, sum[r * keys + j]);
         });
       });
@@ -103,8 +100,8 @@ HEED_ALWAYS_INLINE inline void dot_tile(Stored const* k, index ldk, T const* q, 
     if (c < dim)
       add(c, [left = dim - c](Stored const* p) HEED_LAMBDA_INLINE { return load_widened_first(p, left); });
   });
-  unroll<R>([&](auto r) HEED_LAMBDA_INLINE {
-    constexpr int at = r * keys;
+  unroll<R>([&](int r) HEED_LAMBDA_INLINE {
+    int const at = r * keys;
     reduce_add4(sum[at], sum[at + 1], sum[at + 2], sum[at + 3], s + r * lds);
   });
 }
@@ -127,22 +124,22 @@ HEED_ALWAYS_INLINE inline void sum_tile(Stored const* v, index ldv, index n, T c
                                         index dim_v, T* acc, index ldacc, T const* rescale,
                                         row_fetcher<Stored>& ahead) {
   batch<T> sum[R * V];
-  unroll<R * V>([&](auto i) HEED_LAMBDA_INLINE { sum[i] = batch<T>(T(0)); });
+  unroll<R * V>([&](int i) HEED_LAMBDA_INLINE { sum[i] = batch<T>(T(0)); });
   for (index j = 0; j < n; ++j) {
     batch<T> value[V];
-    unroll<V>([&](auto u) HEED_LAMBDA_INLINE {
+    unroll<V>([&](int u) HEED_LAMBDA_INLINE {
       Stored const* const p = v + j * ldv + first + u * lanes<T>;
       value[u] = V > 1 ? load_widened(p) : load_widened_of(p, dim_v - first);
     });
-    unroll<R>([&](auto r) HEED_LAMBDA_INLINE {
+    unroll<R>([&](int r) HEED_LAMBDA_INLINE {
       batch<T> const weight(w[r * ldw + j]);
-      unroll<V>([&](auto u) HEED_LAMBDA_INLINE {
-        ahead.template follow<V * lanes<T>, r * V + u, R * V>(first);
+      unroll<V>([&](int u) HEED_LAMBDA_INLINE {
+        ahead.template follow<V * lanes<T>>(first, r * V + u, R * V);
         sum[r * V + u] = fma(weight, value[u], sum[r * V + u]);
       });
     });
   }
-  unroll<R * V>([&](auto i) HEED_LAMBDA_INLINE {
+  unroll<R * V>([&](int i) HEED_LAMBDA_INLINE {
     T* const place = acc + (i / V) * ldacc + first + (i % V) * lanes<T>;
     store(place, fma(load(place), batch<T>(rescale[i / V]), sum[i]));
   });

@@ -67,7 +67,7 @@ HEED_ALWAYS_INLINE inline void multiply_tiles(tile_product const& p) {
   constexpr index stride = block_lanes<float> * 4;
   auto* const out = reinterpret_cast<std::byte*>(p.sum);
   auto const each = [&](auto&& f) HEED_LAMBDA_INLINE {
-    unroll<Rows * Columns>([&](auto i) HEED_LAMBDA_INLINE {
+    unroll_constants<Rows * Columns>([&](auto i) HEED_LAMBDA_INLINE {
       constexpr int r = i / Columns, c = i % Columns;
       f(std::integral_constant<int, r>{}, std::integral_constant<int, c>{}, out + r * tile_size * stride + c * 64);
     });
@@ -79,9 +79,9 @@ HEED_ALWAYS_INLINE inline void multiply_tiles(tile_product const& p) {
       tile_zero<2 * r + c>();
   });
   for (index t = 0; t < p.steps; ++t) {
-    unroll<Rows>([&](auto r)
-                     HEED_LAMBDA_INLINE { tile_load<4 + r>(p.left.tile[r] + t * p.left.step, p.left.stride[r]); });
-    unroll<Columns>(
+    unroll_constants<Rows>(
+        [&](auto r) HEED_LAMBDA_INLINE { tile_load<4 + r>(p.left.tile[r] + t * p.left.step, p.left.stride[r]); });
+    unroll_constants<Columns>(
         [&](auto c) HEED_LAMBDA_INLINE { tile_load<6 + c>(p.right.tile[c] + t * p.right.step, p.right.stride[c]); });
     each([&](auto r, auto c, std::byte*) HEED_LAMBDA_INLINE { tile_multiply<2 * r + c, 4 + r, 6 + c>(); });
   }
