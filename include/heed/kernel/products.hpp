@@ -5,31 +5,21 @@
 #include <bit>
 #include <cstdint>
 
-/// The two matrix products of attention, with queries in lanes. Both are the same sum of outer products and run through
-/// the same micro-kernels; they differ in where the broadcast numbers lie and in how the sums leave the registers.
+/// The two matrix products of attention, with queries in lanes. Both are the same sum of outer products, so they share
+/// one micro-kernel; they differ in what is broadcast and in how the accumulators leave the registers.
 
 namespace heed {
 HEED_ISA_BEGIN
 namespace impl {
 
-/// Numbers to broadcast, left(r, t): rows of keys, or columns of values.
-template <real T>
-struct broadcast_numbers {
-  T const* data;
-  index row_stride, step_stride;
-
-  HEED_ALWAYS_INLINE T operator()(index r, index t) const { return data[r * row_stride + t * step_stride]; }
-  broadcast_numbers from_row(index r) const { return {data + r * row_stride, row_stride, step_stride}; }
-};
-
-/// sum[r][v] = Σ_t left(r, t) · right[t][v], where `right` has rows of lanes. The tallest full tiles, in which nearly
-/// all time goes, take two steps at once: a gain of 1 to 2 %; four steps gain no more.
-template <real T, int Rows, int Vectors>
-HEED_ALWAYS_INLINE inline void outer_products(broadcast_numbers<T> left, T const* right, index count,
+/// sum[r][v] = Σ_t left(r, t) · right[t][v]: `left` gives numbers to broadcast, `right` rows of lanes. The tallest full
+/// tiles, in which nearly all time goes, take two steps at once: a gain of 1 to 2 %; four steps gain no more.
+template <real T, int Rows, int Vectors, class Left>
+HEED_ALWAYS_INLINE inline void outer_products(Left left, T const* right, index width, index count,
                                               batch<T> (&sum)[Rows * Vectors]) {
   auto const step = [&](index t) HEED_LAMBDA_INLINE {
     batch<T> b[Vectors];
-    unroll<Vectors>([&](int v) HEED_LAMBDA_INLINE { b[v] = load(right + t * block_lanes<T> + v * lanes<T>); });
+    unroll<Vectors>([&](int v) HEED_LAMBDA_INLINE { b[v] = load(right + t * width + v * lanes<T>); });
     unroll<Rows>([&](int r) HEED_LAMBDA_INLINE {
       batch<T> const a(left(r, t));
       unroll<Vectors>([&](int v) HEED_LAMBDA_INLINE { sum[r * Vectors + v] = fma(a, b[v], sum[r * Vectors + v]); });
@@ -71,51 +61,47 @@ inline constexpr int tile_rows = Vectors == register_tile<T>::vectors
                                      : std::min(8, static_cast<int>(std::bit_floor(static_cast<unsigned>(
                                                        register_tile<T>::rows* register_tile<T>::vectors / Vectors))));
 
-/// What becomes of a product's sums. Asked once a tile at run time: that costs nothing, and scores and values share
-/// every kernel, which are most of what a call compiles.
-template <real T>
-struct sums_go {
-  T* to;             // [row][lane]
-  T const* rescale;  // [lane]: what is there, times this, is added; null where nothing is there
-  T* maximum;        // [lane] takes the greatest sums, or null
-
-  sums_go at(index row, index lane) const {
-    return {to + row * block_lanes<T> + lane, rescale ? rescale + lane : nullptr, maximum ? maximum + lane : nullptr};
-  }
-
-  template <int Rows, int Vectors>
-  HEED_ALWAYS_INLINE void leave(batch<T> const (&sum)[Rows * Vectors]) const {
-    constexpr index width = block_lanes<T>;
-    if (rescale)
-      unroll<Vectors>([&](int v) HEED_LAMBDA_INLINE {
-        batch<T> const factor = load(rescale + v * lanes<T>);
-        unroll<Rows>([&](int r) HEED_LAMBDA_INLINE {
-          T* const place = to + r * width + v * lanes<T>;
-          store(place, fma(load(place), factor, sum[r * Vectors + v]));
-        });
-      });
-    else
-      unroll<Rows * Vectors>([&](int i) HEED_LAMBDA_INLINE {
-        store(to + i / Vectors * width + i % Vectors * lanes<T>, sum[i]);
-      });
-    if (maximum)
-      unroll<Vectors>([&](int v) HEED_LAMBDA_INLINE {
-        batch<T> top = load(maximum + v * lanes<T>);
-        unroll<Rows>([&](int r) HEED_LAMBDA_INLINE { top = heed::max(sum[r * Vectors + v], top); });
-        store(maximum + v * lanes<T>, top);
-      });
-  }
-};
-
-/// Σ_t left(r, t) · right[t][lane] for n rows and `Vectors` lane vectors.
+/// s[j][lane] = Σ_c k[j][c] · q[c][lane] for n keys; with `maximum`, it takes the greatest score of each lane.
 template <real T, int Vectors>
-HEED_NOINLINE void product_tile(broadcast_numbers<T> left, index n, T const* right, index count, sums_go<T> sums) {
+HEED_NOINLINE void score_tile(T const* k, index ldk, index n, T const* q, index dim, T* s, T* maximum) {
+  constexpr index width = block_lanes<T>;
   pieces<tile_rows<T, Vectors>, Vectors == register_tile<T>::vectors>(
       n, [&](auto rows, index first) HEED_LAMBDA_INLINE {
         constexpr int R = decltype(rows)::value;
         batch<T> sum[R * Vectors];
-        outer_products<T, R, Vectors>(left.from_row(first), right, count, sum);
-        sums.at(first, 0).template leave<R, Vectors>(sum);
+        T const* const key = k + first * ldk;
+        outer_products<T, R, Vectors>([=](index r, index c) HEED_LAMBDA_INLINE { return key[r * ldk + c]; }, q, width,
+                                      dim, sum);
+        unroll<R * Vectors>([&](int i) HEED_LAMBDA_INLINE {
+          store(s + (first + i / Vectors) * width + (i % Vectors) * lanes<T>, sum[i]);
+        });
+        if (maximum)
+          unroll<Vectors>([&](int v) HEED_LAMBDA_INLINE {
+            batch<T> top = load(maximum + v * lanes<T>);
+            unroll<R>([&](int r) HEED_LAMBDA_INLINE { top = heed::max(sum[r * Vectors + v], top); });
+            store(maximum + v * lanes<T>, top);
+          });
+      });
+}
+
+/// o[c][lane] = o[c][lane] · rescale[lane] + Σ_j v[j][c] · w[j][lane] over n keys.
+template <real T, int Vectors>
+HEED_NOINLINE void value_tile(T const* v, index ldv, index n, T const* w, index dim_v, T* o, T const* rescale) {
+  constexpr index width = block_lanes<T>;
+  pieces<tile_rows<T, Vectors>, Vectors == register_tile<T>::vectors>(
+      dim_v, [&](auto rows, index first) HEED_LAMBDA_INLINE {
+        constexpr int R = decltype(rows)::value;
+        batch<T> sum[R * Vectors];
+        T const* const column = v + first;
+        outer_products<T, R, Vectors>([=](index c, index j) HEED_LAMBDA_INLINE { return column[j * ldv + c]; }, w,
+                                      width, n, sum);
+        unroll<Vectors>([&](int u) HEED_LAMBDA_INLINE {
+          batch<T> const factor = load(rescale + u * lanes<T>);
+          unroll<R>([&](int r) HEED_LAMBDA_INLINE {
+            T* const place = o + (first + r) * width + u * lanes<T>;
+            store(place, fma(load(place), factor, sum[r * Vectors + u]));
+          });
+        });
       });
 }
 
@@ -133,31 +119,35 @@ HEED_ALWAYS_INLINE inline void with_vectors(int vectors, F&& f) {
   });
 }
 
-/// The same for n rows and any number of lane vectors. Where register tiles stand side by side, a few rows at a time,
-/// so that they stay in the first-level cache for the next tile.
+/// Rows of n that a product takes at once: all, but only a few where register tiles stand side by side, so that they
+/// stay in the first-level cache for the next one.
 template <real T>
-void product(int vectors, broadcast_numbers<T> left, index n, T const* right, index count, sums_go<T> sums) {
-  index const step = register_tile<T>::side_by_side == 1 ? n : 4 * register_tile<T>::rows;
-  for (index row = 0; row < n; row += step)
-    with_vectors<T>(vectors, [&](auto v, index lane) {
-      product_tile<T, decltype(v)::value>(left.from_row(row), std::min(step, n - row), right + lane, count,
-                                          sums.at(row, lane));
-    });
+HEED_ALWAYS_INLINE inline index rows_in_turn(index n) {
+  return register_tile<T>::side_by_side == 1 ? n : 4 * register_tile<T>::rows;
 }
 
 }  // namespace impl
 
-/// s[j][lane] = Σ_c k[j][c] · q[c][lane] for n keys and `vectors` lane vectors; `maximum`, where it is given, takes the
-/// greatest score of each lane.
+/// Scores of n keys against `vectors` lane vectors; see `impl::score_tile`.
 template <real T>
 void scores(int vectors, T const* k, index ldk, index n, T const* q, index dim, T* s, T* maximum) {
-  impl::product<T>(vectors, {k, ldk, 1}, n, q, dim, {s, nullptr, maximum});
+  index const step = impl::rows_in_turn<T>(n);
+  for (index j = 0; j < n; j += step)
+    impl::with_vectors<T>(vectors, [&](auto v, index lane) {
+      impl::score_tile<T, decltype(v)::value>(k + j * ldk, ldk, std::min(step, n - j), q + lane, dim,
+                                              s + j * block_lanes<T> + lane, maximum ? maximum + lane : nullptr);
+    });
 }
 
-/// o[c][lane] = o[c][lane] · rescale[lane] + Σ_j v[j][c] · w[j][lane] over n keys and `vectors` lane vectors.
+/// Weighted values of n keys added to `vectors` lane vectors; see `impl::value_tile`.
 template <real T>
 void values(int vectors, T const* v, index ldv, index n, T const* w, index dim_v, T* o, T const* rescale) {
-  impl::product<T>(vectors, {v, 1, ldv}, dim_v, w, n, {o, rescale, nullptr});
+  index const step = impl::rows_in_turn<T>(dim_v);
+  for (index c = 0; c < dim_v; c += step)
+    impl::with_vectors<T>(vectors, [&](auto u, index lane) {
+      impl::value_tile<T, decltype(u)::value>(v + c, ldv, n, w + lane, std::min(step, dim_v - c),
+                                              o + c * block_lanes<T> + lane, rescale + lane);
+    });
 }
 
 /// `values` where v holds numbers that are not finite and some pairs are hidden: key j reaches only the lanes set in

@@ -20,8 +20,9 @@ namespace impl {
 inline constexpr int keys_beside = score_room;
 
 /// How many of them are read at once, column by column. Four load the rows of q half as often as two, which is worth a
-/// tenth to bytes and 2 % to halves, if 16 sums fit beside them as in AVX-512; floats wait for memory either way.
-inline constexpr int keys_at_once = lanes<float> == 16 ? keys_beside : 2;
+/// tenth to bytes and 2 % to halves, if 16 sums fit beside them as in AVX-512; elsewhere only bytes gain.
+template <class Stored>
+inline constexpr int keys_at_once = lanes<float> == 16 || sizeof(Stored) == 1 ? keys_beside : 2;
 
 /// How far ahead rows are fetched into the second-level cache: evenly and in the order of addresses. The core alone
 /// looks some 1.5 KiB ahead once four rows share a load. Share of a plain read of 12 (float) to 22 GB/s (int8) while
@@ -78,7 +79,7 @@ template <int R, class Stored, real T>
 HEED_ALWAYS_INLINE inline void dot_tile(Stored const* k, index ldk, T const* q, index ldq, index dim, T* s, index lds,
                                         row_fetcher<Stored>& ahead) {
   constexpr index w = lanes<T>;
-  constexpr int keys = keys_beside, at_once = keys_at_once;
+  constexpr int keys = keys_beside, at_once = keys_at_once<Stored>;
   batch<T> sum[R * keys];
   unroll<R * keys>([&](int i) HEED_LAMBDA_INLINE { sum[i] = batch<T>(T(0)); });
   unroll<keys / at_once>([&](int group) HEED_LAMBDA_INLINE {
