@@ -34,6 +34,7 @@ TEST_CASE("explain tells the path, the tiles and the splits", "[resources][contr
   plan const d = explain(few.q, few.k, few.v, causal{});
   CHECK(d.path == path::few_rows);
   CHECK(d.query_block == 4);
+  CHECK(d.key_block == few_block_bytes / 256);
   CHECK(d.splits > 1);
   CHECK(d.splits <= 16);
   CHECK(d.offset == 8999);

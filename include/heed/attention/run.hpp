@@ -103,7 +103,7 @@ plan plan_of(problem<T> const& p, Maps const&, int concurrency) {
   r.instruction_set = HEED_ISA_NAME;
   r.query_block = lanes_path ? block_lanes<T> : shape.rows_shape.rows;
   r.blocks = lanes_path ? shape.lanes_shape.blocks : 1;
-  r.key_block = lanes_path ? p.keys_at_once() : few_key_block;
+  r.key_block = lanes_path ? p.keys_at_once() : shape.rows_shape.keys;
   r.tile_rows = lanes_path ? register_tile<T>::rows : impl::keys_beside;
   r.tile_vectors = lanes_path ? register_tile<T>::vectors : 4;
   r.tasks = shape.tasks;

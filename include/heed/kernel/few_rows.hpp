@@ -13,10 +13,14 @@ namespace heed {
 HEED_ISA_BEGIN
 
 /// A row of scores: a block of keys and room for what a dot tile may write past them.
-inline constexpr index score_stride = few_key_block + 16;
+inline constexpr index score_stride = most_few_keys + 16;
+
+/// Which keys of a block a row sees, one bit each.
+using key_bits = std::uint64_t[most_few_keys / 64];
 
 struct few_rows_shape {
   index rows = 1;           // query rows of a (batch, key head): q_len × group
+  index keys = 1;           // keys of a block
   index splits = 1;         // the most pieces that any batch's keys are cut into
   std::size_t scratch = 0;  // bytes a worker
   std::size_t partial = 0;  // bytes of one (batch, key head)'s states, where splits > 1
@@ -60,25 +64,26 @@ struct few_rows_scratch {
   key_tiles<T> tiles;
   row_writer<T> writer;
   T* s = nullptr;      // [row][score_stride] scores, then weights
-  T* plane = nullptr;  // [2][few_key_block]
+  T* plane = nullptr;  // [2][most_few_keys]
   std::byte* turning = nullptr;
 
-  few_rows_scratch(arena& memory, problem<T> const& p, index rows) : ldq(round_up<index>(p.dim, lanes<T>)) {
+  few_rows_scratch(arena& memory, problem<T> const& p, index rows, index keys)
+      : ldq(round_up<index>(p.dim, lanes<T>)) {
     for (int i = 0; i < p.position.products(); ++i)
       q[i] = memory.take<T>(rows * ldq);
     state = row_states<T>(memory, rows, p.dim_v);
-    tiles = key_tiles<T>(memory, p, std::min(few_key_block, std::max<index>(p.kv_len, 1)), widening::as_read);
+    tiles = key_tiles<T>(memory, p, std::min(keys, std::max<index>(p.kv_len, 1)), widening::as_read);
     writer = row_writer<T>(memory, p);
     s = memory.take<T>(rows * score_stride);
     if (p.additive())
-      plane = memory.take<T>(2 * few_key_block);
+      plane = memory.take<T>(2 * most_few_keys);
     if (p.position.rotates())
       turning = memory.take<std::byte>(static_cast<index>(rotator<T>::scratch_bytes(p.position.turn.pairs)));
   }
 
-  static std::size_t bytes(problem<T> const& p, index rows) {
+  static std::size_t bytes(problem<T> const& p, index rows, index keys) {
     arena counting;
-    few_rows_scratch(counting, p, rows);
+    few_rows_scratch(counting, p, rows, keys);
     return counting.used();
   }
 };
@@ -89,9 +94,10 @@ class few_rows_pass {
   static few_rows_shape shape(problem<T> const& p) {
     few_rows_shape s;
     s.rows = p.q_len * p.group();
+    s.keys = keys_at_once(p);
     for (index b = 0; b < p.batch; ++b)
       s.splits = std::max(s.splits, splits_of(p, p.band_of(b)));
-    s.scratch = few_rows_scratch<T>::bytes(p, s.rows);
+    s.scratch = few_rows_scratch<T>::bytes(p, s.rows, s.keys);
     if (s.splits > 1)
       s.partial = static_cast<std::size_t>(s.splits) * row_states<T>::bytes(s.rows, p.dim_v);
     return s;
@@ -99,11 +105,22 @@ class few_rows_pass {
 
   /// Into how many pieces a batch's keys are cut: a matter of its visible range alone.
   static index splits_of(problem<T> const& p, band const& b) {
-    return std::clamp<index>(blocks_of(p, b) * few_key_block / split_keys, 1, most_splits);
+    index const keys = keys_at_once(p);
+    return std::clamp<index>(blocks_of(p, b, keys) * keys / split_keys, 1, most_splits);
+  }
+
+  /// Keys of a block.
+  static index keys_at_once(problem<T> const& p) {
+    auto const row_bytes = [](operand const& x, bool converted) {
+      return x.extents[3] * (converted ? index{sizeof(T)} : size_of(x.kind));
+    };
+    bool const converts_keys = key_tiles<T>::converts_keys(p, false, widening::as_read);
+    index const most = std::max(row_bytes(p.k, converts_keys), row_bytes(p.v, !in_registers<T>(p.v)));
+    return std::clamp(few_block_bytes / most / 64 * 64, least_few_keys, most_few_keys);
   }
 
   few_rows_pass(problem<T> const& p, Maps const& maps, few_rows_shape const& shape, arena scratch)
-      : call_(p), maps_(maps), shape_(shape), own_(scratch, p, shape.rows) {}
+      : call_(p), maps_(maps), shape_(shape), own_(scratch, p, shape.rows, shape.keys) {}
 
   /// One piece of one (batch, key head). Where the keys are in several pieces, the state goes to `partial`.
   void run(index pair, index split, std::byte* partial) {
@@ -113,9 +130,9 @@ class few_rows_pass {
       return;
     pack();
     own_.state.clear(shape_.rows);
-    index const blocks = blocks_of(call_, band_), first = split * blocks / splits, last = (split + 1) * blocks / splits;
+    index const blocks = blocks_of(call_, band_, shape_.keys), first = split * blocks / splits, last = (split + 1) * blocks / splits;
     index at = 0;
-    for (block_walk walk(band_, 0, call_.q_len - 1, few_key_block); !walk.done(); walk.advance(), ++at)
+    for (block_walk walk(band_, 0, call_.q_len - 1, shape_.keys); !walk.done(); walk.advance(), ++at)
       if (at >= first && at < last)
         key_block_at(walk.begin());
     if (splits == 1)
@@ -144,9 +161,9 @@ class few_rows_pass {
  private:
   using values_ahead = impl::row_fetcher<std::byte>;
 
-  static index blocks_of(problem<T> const& p, band const& b) {
+  static index blocks_of(problem<T> const& p, band const& b, index keys) {
     index n = 0;
-    for (block_walk walk(b, 0, p.q_len - 1, few_key_block); !walk.done(); walk.advance())
+    for (block_walk walk(b, 0, p.q_len - 1, keys); !walk.done(); walk.advance())
       ++n;
     return n;
   }
@@ -198,7 +215,7 @@ class few_rows_pass {
   }
 
   void key_block_at(index begin) {
-    key_range const all{begin, std::min(begin + few_key_block, band_.kv_len)};
+    key_range const all{begin, std::min(begin + shape_.keys, band_.kv_len)};
     key_range const keys = hull(band_, 0, call_.q_len - 1, all);
     if (keys.empty())
       return;
@@ -276,13 +293,13 @@ class few_rows_pass {
     T* const s = own_.s + r * score_stride;
     index const i = query_of(r), head = head_of(r), position = band_.position(i);
     if constexpr (Planes)
-      fill_planes(call_.extra, batch_, head, i, position, block_begin_, n, own_.plane, own_.plane + few_key_block);
+      fill_planes(call_.extra, batch_, head, i, position, block_begin_, n, own_.plane, own_.plane + most_few_keys);
     auto const inside = [&](index key) {
-      return batch<T>(static_cast<T>(std::clamp<index>(key - block_begin_, 0, few_key_block)));
+      return batch<T>(static_cast<T>(std::clamp<index>(key - block_begin_, 0, most_few_keys)));
     };
     batch<T> const lo = inside(band_.lo(i)), hi = inside(std::min(band_.hi(i), block_begin_ + n)),
                    prefix = inside(std::min(band_.prefix(i), block_begin_ + n));
-    seen_[r] = 0;
+    std::fill(std::begin(seen_[r]), std::end(seen_[r]), 0);
     maps_.with_head(head, [&](auto const& here) {
       for (index t = 0; t < n; t += w) {
         batch<T> const key = iota<T>() + batch<T>(static_cast<T>(t));
@@ -291,7 +308,7 @@ class few_rows_pass {
         batch<T> const plane_of = Planes ? load(own_.plane + t) : lo;
         std::uint64_t bits = 0;
         store(s + t, impl::modified<Band, Planes>(here, load(s + t), at, plane_of, key, lo, hi, prefix, bits));
-        seen_[r] |= bits << t;
+        seen_[r][t / 64] |= bits << t % 64;
       }
     });
     for (index j = n; j < round_up(n, w); ++j)
@@ -344,11 +361,11 @@ class few_rows_pass {
     if (v.scales != nullptr)
       for (index r = 0; r < shape_.rows; ++r)
         scale_keys(own_.s + r * score_stride, v.scales, v.scale_stride, n,
-                   guarded && hides_keys(r, n) ? &seen_[r] : nullptr);
+                   guarded && hides_keys(r, n) ? seen_[r] : nullptr);
     if (!guarded || v.scales != nullptr)
       return row_values<T>(v, n, own_.s, score_stride, shape_.rows, call_.dim_v, state.acc, state.ld, rescale_);
     for (index r = 0; r < shape_.rows; ++r)
-      guarded_row_values<T>(v, n, own_.s + r * score_stride, hides_keys(r, n) ? seen_[r] : ~std::uint64_t{0},
+      guarded_row_values<T>(v, n, own_.s + r * score_stride, hides_keys(r, n) ? seen_[r] : nullptr,
                             call_.dim_v, state.acc + r * state.ld, rescale_[r]);
   }
 
@@ -377,7 +394,7 @@ class few_rows_pass {
   few_rows_shape shape_;
   few_rows_scratch<T> own_;
   index keys_[few_rows] = {};          // n_i, where it is asked for
-  std::uint64_t seen_[few_rows] = {};  // visible keys of the block
+  key_bits seen_[few_rows] = {};  // visible keys of the block
   T rescale_[few_rows] = {};
   index batch_ = 0, key_head_ = 0, block_begin_ = 0;
   band band_;

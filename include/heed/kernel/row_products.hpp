@@ -192,6 +192,11 @@ HEED_NOINLINE void row_scores(stored_rows_at const& k, index n, T const* q, inde
   with_stored<T>(k.data, k.kind, [&](auto const* p) { row_scores(p, k.ld, n, q, ldq, rows, dim, s, lds); });
 }
 
+/// Whether bit j is set; without bits, all are.
+inline bool is_visible(std::uint64_t const* bits, index j) {
+  return bits == nullptr || (bits[j / 64] >> j % 64 & 1U) != 0;
+}
+
 /// s[r][j] = s[r][j] · scale[j]: what quantised keys and values are multiplied with is folded into scores and weights.
 /// Only where a bit is set, if `visible` is given; elsewhere 0.
 template <real T>
@@ -207,7 +212,7 @@ HEED_NOINLINE void scale_keys(T* s, float const* scale, index stride, index n, s
     }
   }
   for (index j = 0; j < n; ++j)
-    s[j] = visible == nullptr || (*visible >> j & 1U) != 0 ? s[j] * static_cast<T>(scale[j * stride]) : T(0);
+    s[j] = is_visible(visible, j) ? s[j] * static_cast<T>(scale[j * stride]) : T(0);
 }
 
 /// acc[r] = acc[r] · rescale[r] + Σ_j w[r][j] · v_j over n keys; acc is padded to whole vectors.
@@ -228,18 +233,18 @@ HEED_NOINLINE void row_values(stored_rows_at const& v, index n, T const* w, inde
 /// `row_values` of one row where v holds numbers that are not finite: only keys whose bit is set count. The same sums
 /// in the same order.
 template <class Stored, real T>
-HEED_NOINLINE void guarded_row_values(Stored const* v, index ldv, index n, T const* w, std::uint64_t visible,
+HEED_NOINLINE void guarded_row_values(Stored const* v, index ldv, index n, T const* w, std::uint64_t const* visible,
                                       index dim_v, T* acc, T rescale) {
   for (index c = 0; c < dim_v; ++c) {
     T sum = T(0);
     for (index j = 0; j < n; ++j)
-      sum = fma(w[j], (visible >> j & 1U) != 0 ? static_cast<T>(v[j * ldv + c]) : T(0), sum);
+      sum = fma(w[j], is_visible(visible, j) ? static_cast<T>(v[j * ldv + c]) : T(0), sum);
     acc[c] = fma(acc[c], rescale, sum);
   }
 }
 template <real T>
-HEED_NOINLINE void guarded_row_values(stored_rows_at const& v, index n, T const* w, std::uint64_t visible, index dim_v,
-                                      T* acc, T rescale) {
+HEED_NOINLINE void guarded_row_values(stored_rows_at const& v, index n, T const* w, std::uint64_t const* visible,
+                                      index dim_v, T* acc, T rescale) {
   with_stored<T>(v.data, v.kind,
                  [&](auto const* p) { guarded_row_values(p, v.ld, n, w, visible, dim_v, acc, rescale); });
 }
