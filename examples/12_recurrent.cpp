@@ -51,8 +51,7 @@ int main() {
     stack.push_back(next.functions());
     heed::constant_space_stack<double> constant(channels, stack);
     row_vector last(channels);
-    constant.evaluate(
-        len - 1, [&](heed::index j) { return embedding.row(j).data(); }, last);
+    constant.evaluate(len - 1, [&](heed::index j) { return embedding.row(j).data(); }, last);
     double const difference = (last - x.row(len - 1)).cwiseAbs().maxCoeff();
     same = same && difference < 1e-12;
     std::printf("%6d %16td %13zu %26td %14td   %.0e\n", depth, 2 * depth * len * channels, constant.memory_bytes(),

@@ -63,8 +63,8 @@ class attention {
 
   float result(std::size_t i) const {
     auto const at = static_cast<std::ptrdiff_t>(i), row = at / call_.dim;
-    return static_cast<float const*>(out_->data)[row / call_.q_len * head_step_ + row % call_.q_len * row_step_ +
-                                                 at % call_.dim];
+    return static_cast<float const*>(
+        out_->data)[row / call_.q_len * head_step_ + row % call_.q_len * row_step_ + at % call_.dim];
   }
 
  private:

@@ -68,10 +68,7 @@ inline constexpr position_scheme position_schemes[] = {
      [](auto const& s) { return keep_for(heed::leaky_rerope(as_trained(s), s.window, far_slowdown(s))); }},
     {"self_extend", true,
      [](auto const& s) { return keep_for(heed::self_extend(as_trained(s), s.window, far_slowdown(s))); }},
-    {"window", true,
-     [](auto const& s) {
-       return position_code{keep_for(as_trained(s)).keep, s.window - 1};
-     }},
+    {"window", true, [](auto const& s) { return position_code{keep_for(as_trained(s)).keep, s.window - 1}; }},
 };
 
 inline position_scheme const& find_scheme(std::string_view name) {

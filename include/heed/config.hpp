@@ -9,7 +9,8 @@
 /// - `HEED_STACK_SCRATCH_BYTES`: scratch a call may keep on the stack before it allocates (default 64 KiB).
 
 #if defined(__FINITE_MATH_ONLY__) && __FINITE_MATH_ONLY__ && !defined(HEED_ALLOW_FINITE_MATH)
-#error "heed: -ffinite-math-only (part of -ffast-math) breaks masks, which are minus infinity; define HEED_ALLOW_FINITE_MATH to insist"
+#error                                                                                                                 \
+    "heed: -ffinite-math-only (part of -ffast-math) breaks masks, which are minus infinity; define HEED_ALLOW_FINITE_MATH to insist"
 #endif
 
 #ifndef HEED_FAIL

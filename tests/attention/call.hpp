@@ -76,9 +76,8 @@ struct any_executor {
   any_executor() = default;
   template <executor E>
   explicit any_executor(E e)
-      : workers(e.concurrency()), place([e](index n, body const& f) mutable {
-          e.run(n, [&f](index task, int worker) { f(task, worker); });
-        }) {}
+      : workers(e.concurrency()),
+        place([e](index n, body const& f) mutable { e.run(n, [&f](index task, int worker) { f(task, worker); }); }) {}
 
   int concurrency() const { return workers; }
   template <class F>

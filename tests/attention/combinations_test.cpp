@@ -51,15 +51,10 @@ kind const kinds[] = {
        c == 1 ? r.add(window{40, 9}) : r.add(window{30, 0}).add(sink_tokens{3});
      }},
     {"lengths", 2, [](request& r, material const& m, int) { r.add(lengths{m.lens}); }},
-    {"segments", 2,
-     [](request& r, material const& m, int) {
-       r.add(segments{m.q_ids, m.k_ids});
-     }},
+    {"segments", 2, [](request& r, material const& m, int) { r.add(segments{m.q_ids, m.k_ids}); }},
     {"mask", 2, [](request& r, material const& m, int) { r.add(mask{m.shown}); }},
     {"bias", 3,
-     [](request& r, material const& m, int c) {
-       c == 1 ? r.add(bias{m.added}) : r.add(relative_bias{m.table, -4});
-     }},
+     [](request& r, material const& m, int c) { c == 1 ? r.add(bias{m.added}) : r.add(relative_bias{m.table, -4}); }},
     {"alibi", 2, [](request& r, material const&, int) { r.add(alibi::standard(4)); }},
     {"scale", 2, [](request& r, material const&, int) { r.add(scale{-0.2}); }},
     {"row scale", 5,

@@ -26,7 +26,9 @@ struct inputs {
     out = view<float, 4>(om.data(), {2, 4, 3, 6});
   }
 
-  bool untouched() const { return std::all_of(om.begin(), om.end(), [](float x) { return x == 7; }); }
+  bool untouched() const {
+    return std::all_of(om.begin(), om.end(), [](float x) { return x == 7; });
+  }
 };
 
 /// The message of a call that must be refused, and must not have written anything.
@@ -69,15 +71,12 @@ TEST_CASE("Extents that do not belong together are refused by name", "[errors][c
   };
   auto const of = [](auto const& x, index_array<4> const& e) { return std::remove_cvref_t<decltype(x)>(x.data(), e); };
   CHECK(with([&](inputs& in) { in.k = of(in.k, {2, 2, 5, 4}); }) == "attention: k.extent(dim) must equal q's 8, got 4");
-  CHECK(with([&](inputs& in) {
-          in.k = of(in.k, {1, 2, 5, 8});
-        }) == "attention: k.extent(batch) must equal q's 2, got 1");
-  CHECK(with([&](inputs& in) {
-          in.v = of(in.v, {3, 2, 5, 6});
-        }) == "attention: v.extent(batch) must equal q's 2, got 3");
-  CHECK(with([&](inputs& in) {
-          in.v = of(in.v, {2, 1, 5, 6});
-        }) == "attention: v.extent(heads) must equal k's 2, got 1");
+  CHECK(with([&](inputs& in) { in.k = of(in.k, {1, 2, 5, 8}); }) ==
+        "attention: k.extent(batch) must equal q's 2, got 1");
+  CHECK(with([&](inputs& in) { in.v = of(in.v, {3, 2, 5, 6}); }) ==
+        "attention: v.extent(batch) must equal q's 2, got 3");
+  CHECK(with([&](inputs& in) { in.v = of(in.v, {2, 1, 5, 6}); }) ==
+        "attention: v.extent(heads) must equal k's 2, got 1");
   CHECK(with([&](inputs& in) { in.v = of(in.v, {2, 2, 4, 6}); }) == "attention: v.extent(len) must equal k's 5, got 4");
   CHECK(with([&](inputs& in) { in.q = of(in.q, {2, 3, 3, 8}); }) ==
         "attention: q.extent(heads) must be a multiple of k's 2, got 3");
@@ -85,12 +84,10 @@ TEST_CASE("Extents that do not belong together are refused by name", "[errors][c
           in.k = of(in.k, {2, 0, 5, 8});
           in.v = of(in.v, {2, 0, 5, 6});
         }) == "attention: q.extent(heads) must be a multiple of k's 0, got 4");
-  CHECK(with([&](inputs& in) {
-          in.out = of(in.out, {2, 4, 3, 5});
-        }) == "attention: out.extent(dim) must equal v's 6, got 5");
-  CHECK(with([&](inputs& in) {
-          in.out = of(in.out, {2, 4, 2, 6});
-        }) == "attention: out.extent(len) must equal q's 3, got 2");
+  CHECK(with([&](inputs& in) { in.out = of(in.out, {2, 4, 3, 5}); }) ==
+        "attention: out.extent(dim) must equal v's 6, got 5");
+  CHECK(with([&](inputs& in) { in.out = of(in.out, {2, 4, 2, 6}); }) ==
+        "attention: out.extent(len) must equal q's 3, got 2");
   CHECK(with([&](inputs& in) { in.out = of(in.out, {2, 2, 3, 6}); }) ==
         "attention: out.extent(heads) must equal q's 4, got 2");
   CHECK(with([&](inputs& in) { in.out = of(in.out, {1, 4, 3, 6}); }) ==
@@ -103,14 +100,12 @@ TEST_CASE("Extents that do not belong together are refused by name", "[errors][c
           in.v = of(in.v, {2, 2, 5, 0});
           in.out = of(in.out, {2, 4, 3, 0});
         }) == "attention: v.extent(dim_v) must be at least 1, got 0");
-  CHECK(with([&](inputs& in) {
-          in.q = of(in.q, {2, 4, -3, 8});
-        }) == "attention: q's extents must not be negative, got -3");
+  CHECK(with([&](inputs& in) { in.q = of(in.q, {2, 4, -3, 8}); }) ==
+        "attention: q's extents must not be negative, got -3");
   CHECK(with([&](inputs& in) { in.k = view<float const, 4>(nullptr, {2, 2, 5, 8}); }) ==
         "attention: k.data must not be null");
-  CHECK(with([&](inputs& in) {
-          in.out = view<float, 4>(nullptr, {2, 4, 3, 6});
-        }) == "attention: out.data must not be null");
+  CHECK(with([&](inputs& in) { in.out = view<float, 4>(nullptr, {2, 4, 3, 6}); }) ==
+        "attention: out.data must not be null");
 }
 
 TEST_CASE("Results that share memory are refused", "[errors][contract]") {
@@ -122,9 +117,7 @@ TEST_CASE("Results that share memory are refused", "[errors][contract]") {
   CHECK(with([](inputs& in) { in.out = view<float, 4>(in.om.data(), {2, 4, 3, 6}, {72, 18, 0, 1}); }) ==
         "attention: out must not have a zero stride: its elements would share memory");
   CHECK_THAT(
-      with([](inputs& in) {
-        in.out = view<float, 4>(in.om.data(), {2, 4, 3, 6}, {72, 18, 5, 1});
-      }),
+      with([](inputs& in) { in.out = view<float, 4>(in.om.data(), {2, 4, 3, 6}, {72, 18, 5, 1}); }),
       ContainsSubstring("attention: out must not overlap itself: stride 5 is smaller than the 6 elements below it"));
   CHECK_THAT(with([](inputs& in) { in.out = view<float, 4>(in.om.data(), {2, 4, 3, 6}, {10, 18, 6, 1}); }),
              ContainsSubstring("attention: out must not overlap itself"));
@@ -249,9 +242,8 @@ TEST_CASE("Numbers out of range are refused by name", "[errors][contract]") {
           "attention: log_n_clamped.base must be greater than 1, got " + text.str());
   }
   CHECK_THAT(refusal_of([] { return log_n{nan}; }), ContainsSubstring("log_n.base must be greater than 1"));
-  CHECK(refusal_of([] {
-          return log_n_clamped{512, 0};
-        }) == "attention: log_n_clamped.minimum must be at least 1, got 0");
+  CHECK(refusal_of([] { return log_n_clamped{512, 0}; }) ==
+        "attention: log_n_clamped.minimum must be at least 1, got 0");
   CHECK(refusal_of([] { return log_n_beyond{1.5}; }) ==
         "attention: log_n_beyond.train_len must be at least 2, got 1.5");
   CHECK(refusal_of([] { return softcap{0}; }) == "attention: softcap must be positive and finite, got 0");

@@ -51,11 +51,8 @@ TEMPLATE_TEST_CASE("Efficient GlobalPointer is one head's scores and two biases 
           expected.push_back({a, i, j});
       }
   scores_above(
-      shared_q, shared_k, 0,
-      [&](index, index a, index i, index j, T) {
-        found.push_back({a, i, j});
-      },
-      spans, bias{starts}, bias{ends});
+      shared_q, shared_k, 0, [&](index, index a, index i, index j, T) { found.push_back({a, i, j}); }, spans,
+      bias{starts}, bias{ends});
   CHECK(found == expected);
   CHECK(found.size() > 100);
 

@@ -103,9 +103,9 @@ TEST_CASE("Modifiers of the user's own act in one order, whatever the order of t
     CHECK(same_bits(in.out, expected));
     // By name: cut_off, then stretched.
     attention(in.q, in.k, in.v, in.out, causal{}, score{[](auto s, auto at) {
-      using S = decltype(s);
-      return heed::min(s, S(0.5f)) * S(2.0f) + at.distance() * 0.01f;
-    }});
+                using S = decltype(s);
+                return heed::min(s, S(0.5f)) * S(2.0f) + at.distance() * 0.01f;
+              }});
     CHECK(same_bits(in.out, expected));
   }
 }
@@ -125,12 +125,12 @@ TEST_CASE("A functor may use everything it is promised", "[contract]") {
   for (index q_len : {70, 2}) {
     example<float> in({1, 2, 1, q_len, 50, 8, 8}, 34);
     check_spelled(in, score{[](auto s, auto at) {
-      using S = decltype(s);
-      S const a = heed::min(heed::max(s, S(-2.0f)), S(2.0f));
-      S const b = heed::exp(-heed::abs(a)) + heed::log(S(1.0f) + a * a) + heed::tanh(a * 0.5f);
-      S const c = at.query() - at.key() - at.distance() + static_cast<float>(at.batch() + at.head());
-      return heed::select(a > S(0.0f), b, a / S(2.0f)) + c * s * 0.125f - 0.5f;
-    }});
+                    using S = decltype(s);
+                    S const a = heed::min(heed::max(s, S(-2.0f)), S(2.0f));
+                    S const b = heed::exp(-heed::abs(a)) + heed::log(S(1.0f) + a * a) + heed::tanh(a * 0.5f);
+                    S const c = at.query() - at.key() - at.distance() + static_cast<float>(at.batch() + at.head());
+                    return heed::select(a > S(0.0f), b, a / S(2.0f)) + c * s * 0.125f - 0.5f;
+                  }});
   }
 }
 

@@ -37,11 +37,7 @@ void check(index q_len, index kv_len, Ms const&... ms) {
   std::vector<found> above;
   T const threshold = T(0.7);
   scores_above(
-      q, k, threshold,
-      [&](index b, index h, index i, index j, T s) {
-        above.push_back({b, h, i, j, s});
-      },
-      ms...);
+      q, k, threshold, [&](index b, index h, index i, index j, T s) { above.push_back({b, h, i, j, s}); }, ms...);
   std::size_t at = 0;
   bool same = true;
   for_each_place(got.extents(), [&](index b, index h, index i, index j) {
@@ -127,8 +123,7 @@ TEST_CASE("Hidden pairs are minus infinity, and thresholds at the edges", "[edge
   CHECK(std::isnan(s(3, 3)));
   auto const count = [&](double threshold) {
     int n = 0;
-    scores_above(
-        q, k, threshold, [&](index, index, index, index, float) { ++n; }, causal{}, scale{0.25});
+    scores_above(q, k, threshold, [&](index, index, index, index, float) { ++n; }, causal{}, scale{0.25});
     return n;
   };
   CHECK(count(1) == 0);  // above, not at; NaN is not above anything

@@ -111,7 +111,8 @@ void check_failure(E const& on, int times = repetitions / 20) {
           std::atomic<int>& count;
           ~leave() { --count; }
         } const at_end{running};
-        if (task == failing || (i % 3 == 2 && task > failing)) throw std::bad_alloc();
+        if (task == failing || (i % 3 == 2 && task > failing))
+          throw std::bad_alloc();
       });
     } catch (std::bad_alloc const&) {
       thrown = true;

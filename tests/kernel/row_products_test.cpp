@@ -129,8 +129,8 @@ TEMPLATE_TEST_CASE("row_values are w · v beside the rescaled sums, and guarded 
         CAPTURE(rows, n, dim_v);
         for (index r = 0; r < rows; ++r) {
           REQUIRE(x.good(acc, r, nullptr));
-          guarded_row_values(x.v.data(), x.ldv, n, x.w.data() + r * x.ldw, nullptr, dim_v,
-                             guarded.data() + r * x.ldacc, x.rescale[static_cast<std::size_t>(r)]);
+          guarded_row_values(x.v.data(), x.ldv, n, x.w.data() + r * x.ldw, nullptr, dim_v, guarded.data() + r * x.ldacc,
+                             x.rescale[static_cast<std::size_t>(r)]);
           REQUIRE(std::equal(guarded.begin() + r * x.ldacc, guarded.begin() + r * x.ldacc + dim_v,
                              acc.begin() + r * x.ldacc));
         }

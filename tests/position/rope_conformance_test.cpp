@@ -129,8 +129,8 @@ TEST_CASE("rotary: ONNX RotaryEmbedding, pair by pair", "[conformance]") {
     auto const x3 = flat ? input.as<float, 3>() : tensor<float, 3>();
     view<float const, 4> const x = flat ? split_heads(x3.view(), num_heads) : x4.view();
     auto const cosine = c.inputs.at("cos_cache"), sine = c.inputs.at("sin_cache");
-    auto const positions = c.has("position_ids") ? c.inputs.at("position_ids").as<std::int64_t, 2>()
-                                                 : tensor<std::int64_t, 2>();
+    auto const positions =
+        c.has("position_ids") ? c.inputs.at("position_ids").as<std::int64_t, 2>() : tensor<std::int64_t, 2>();
     index const pairs = cosine.shape.back(), len = x.extent(2);
     tensor<float, 4> got(x.extents());
     for_each_place(x.extents(), [&](index b, index h, index i, index d) { got(b, h, i, d) = x(b, h, i, d); });

@@ -79,8 +79,8 @@ struct conformance_case {
 };
 
 inline std::size_t size_of_dtype(std::string const& dtype) {
-  static std::map<std::string, std::size_t> const sizes{
-      {"float32", 4}, {"float64", 8}, {"float16", 2}, {"bool", 1}, {"int32", 4}, {"int64", 8}};
+  static std::map<std::string, std::size_t> const sizes{{"float32", 4}, {"float64", 8}, {"float16", 2},
+                                                        {"bool", 1},    {"int32", 4},   {"int64", 8}};
   auto const found = sizes.find(dtype);
   if (found == sizes.end())
     detail::fail("conformance: unknown dtype ", dtype);

@@ -40,7 +40,8 @@ struct read_modifiers {
  private:
   template <class M>
   void read(M const& m) {
-    if constexpr (describes<M>) m.describe(said);
+    if constexpr (describes<M>)
+      m.describe(said);
   }
 };
 

@@ -14,8 +14,8 @@ struct bias {
   static constexpr auto kind = family::bias;
 
   template <class Tensor>
-  requires(!std::same_as<std::remove_cvref_t<Tensor>, bias>) explicit bias(Tensor&& added)
-      : values(make_operand(as_view(added))) {
+    requires(!std::same_as<std::remove_cvref_t<Tensor>, bias>)
+  explicit bias(Tensor&& added) : values(make_operand(as_view(added))) {
     static_assert(storage_scalar<typename decltype(as_view(added))::value_type>,
                   "heed: a bias holds float, double, Eigen::half or Eigen::bfloat16; a boolean mask is a mask");
   }
@@ -34,10 +34,11 @@ struct alibi {
   static constexpr auto stage = score_stage::bias;
 
   template <class Range>
-  requires(!std::same_as<std::remove_cvref_t<Range>, alibi>) explicit alibi(Range const& slopes) : slopes_(slopes) {}
+    requires(!std::same_as<std::remove_cvref_t<Range>, alibi>)
+  explicit alibi(Range const& slopes) : slopes_(slopes) {}
   template <class Range>
-  requires(!std::is_lvalue_reference_v<Range> &&
-           impl::owns_memory<std::remove_cvref_t<Range>>) explicit alibi(Range&& slopes) = delete;
+    requires(!std::is_lvalue_reference_v<Range> && impl::owns_memory<std::remove_cvref_t<Range>>)
+  explicit alibi(Range&& slopes) = delete;
 
   /// slope_h = 2^(−8 (h + 1) / heads) for a power of two; else those of the power of two below, then every second of
   /// the power above.
@@ -96,8 +97,8 @@ struct relative_bias {
   static constexpr auto kind = family::relative_bias;
 
   template <class Tensor>
-  requires(!std::same_as<std::remove_cvref_t<Tensor>, relative_bias>) explicit relative_bias(Tensor&& per_distance,
-                                                                                             index first_distance = 0)
+    requires(!std::same_as<std::remove_cvref_t<Tensor>, relative_bias>)
+  explicit relative_bias(Tensor&& per_distance, index first_distance = 0)
       : table(make_operand(as_view(per_distance))), first(first_distance) {
     static_assert(storage_scalar<typename decltype(as_view(per_distance))::value_type>,
                   "heed: a relative_bias table holds float, double, Eigen::half or Eigen::bfloat16");

@@ -16,18 +16,18 @@ enum class path { nothing, queries_in_lanes, few_rows };
 struct plan {
   heed::path path = heed::path::nothing;
   std::string instruction_set;
-  index query_block = 0;    // queries in lanes, or the rows of one (batch, key head)
-  index blocks = 0;         // query blocks that share converted keys
+  index query_block = 0;  // queries in lanes, or the rows of one (batch, key head)
+  index blocks = 0;       // query blocks that share converted keys
   index key_block = 0;
-  int tile_rows = 0;        // accumulators: tile_rows × tile_vectors
+  int tile_rows = 0;  // accumulators: tile_rows × tile_vectors
   int tile_vectors = 0;
   index tasks = 0;
-  index splits = 0;         // the most pieces that a row's keys are cut into
-  std::size_t scratch_bytes = 0;   // a worker's
-  std::size_t workspace_bytes = 0; // all of it
+  index splits = 0;                            // the most pieces that a row's keys are cut into
+  std::size_t scratch_bytes = 0;               // a worker's
+  std::size_t workspace_bytes = 0;             // all of it
   std::string queries, keys, values, results;  // "in place", "… widened in registers", or what is converted and why
-  std::string products;     // what multiplies: "float", "AMX tiles", and why not tiles where they were asked for
-  index offset = 0;         // position of query 0 in batch 0
+  std::string products;  // what multiplies: "float", "AMX tiles", and why not tiles where they were asked for
+  index offset = 0;      // position of query 0 in batch 0
 };
 
 inline std::ostream& operator<<(std::ostream& to, plan const& p) {
@@ -49,24 +49,30 @@ namespace impl {
 template <real T>
 std::string storage_of(operand const& x, bool turned, bool widens = false) {
   std::string text;
-  if (x.kind != kind_of<T>()) text = std::string(name_of(x.kind)) + " widened";
+  if (x.kind != kind_of<T>())
+    text = std::string(name_of(x.kind)) + " widened";
   bool const in_place_of_copy = widens && !turned && in_registers<T>(x) && !in_place<T>(x);
-  if (in_place_of_copy) text += " in registers";
+  if (in_place_of_copy)
+    text += " in registers";
   if (x.scales != nullptr)
     text += x.scale_block >= x.extents[3] ? ", a scale a row"
                                           : ", a scale per " + std::to_string(x.scale_block) + " channels";
-  if (in_place_of_copy) return text;
+  if (in_place_of_copy)
+    return text;
   if (x.strides[3] != 1 && x.extents[3] != 1)
     text += (text.empty() ? "" : ", ") + ("channel stride " + std::to_string(x.strides[3]) + " gathered");
-  if (turned) text += text.empty() ? "rotated" : ", rotated";
+  if (turned)
+    text += text.empty() ? "rotated" : ", rotated";
   return text.empty() ? "in place" : text + ", a block at a time";
 }
 
 template <real T>
 std::string products_of(problem<T> const& p, path way) {
-  if (p.on_tiles && way == path::queries_in_lanes) return "AMX tiles, bfloat16";
+  if (p.on_tiles && way == path::queries_in_lanes)
+    return "AMX tiles, bfloat16";
   std::string const text = std::same_as<T, float> ? "float" : "double";
-  if (!p.said.amx) return text;
+  if (!p.said.amx)
+    return text;
   return text + "; no AMX tiles: " + (p.on_tiles ? "few rows are limited by memory" : why_not_tiles(p));
 }
 

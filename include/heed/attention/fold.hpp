@@ -28,7 +28,9 @@ operand tensor_operand(view<T, Rank> const& v) {
 /// Keys or values: a tensor, or rows that tell themselves how they are stored (quantized_view).
 template <class Rows>
 operand rows_operand(Rows const& rows) {
-  if constexpr (requires { { rows.stored_rows() } -> std::same_as<operand>; })
+  if constexpr (requires {
+                  { rows.stored_rows() } -> std::same_as<operand>;
+                })
     return rows.stored_rows();
   else
     return tensor_operand(rows);
@@ -47,7 +49,8 @@ byte_range bytes_of(std::byte const* data, scalar_kind kind, std::array<index, R
                     std::array<index, Rank> const& strides) {
   index low = 0, high = 0;
   for (std::size_t r = 0; r < Rank; ++r) {
-    if (extents[r] == 0) return {};
+    if (extents[r] == 0)
+      return {};
     (strides[r] < 0 ? low : high) += (extents[r] - 1) * strides[r];
   }
   return {data + low * size_of(kind), data + (high + 1) * size_of(kind)};
@@ -59,9 +62,11 @@ void check_result(std::string_view what, std::byte const* data, std::array<index
                   std::array<index, Rank> const& strides) {
   std::array<std::pair<index, index>, Rank> steps{};
   std::size_t count = 0;
-  if (std::find(extents.begin(), extents.end(), 0) != extents.end()) return;
+  if (std::find(extents.begin(), extents.end(), 0) != extents.end())
+    return;
   for (std::size_t r = 0; r < Rank; ++r) {
-    if (extents[r] == 1) continue;
+    if (extents[r] == 1)
+      continue;
     detail::expect(strides[r] != 0, "attention: ", what,
                    " must not have a zero stride: its elements would share memory");
     steps[count++] = {std::abs(strides[r]), extents[r]};
@@ -112,10 +117,12 @@ inline void check_positions(description& d, index batch, index q_len, index kv_l
   auto const check_offset = [&](index offset) {
     detail::expect(offset > -far && offset < far, "attention: offset must lie within ±2^60, got ", offset);
   };
-  if (d.offset) check_offset(*d.offset);
+  if (d.offset)
+    check_offset(*d.offset);
   if (d.offsets) {
     check_count("offset", "batch", d.offsets, batch);
-    for (index b = 0; b < batch; ++b) check_offset(d.offsets.whole(b));
+    for (index b = 0; b < batch; ++b)
+      check_offset(d.offsets.whole(b));
   }
   if (d.lengths) {
     check_count("lengths", "batch", d.lengths, batch);
@@ -139,19 +146,24 @@ inline void check_positions(description& d, index batch, index q_len, index kv_l
 }
 
 inline void check_heads(description const& d, index heads_q) {
-  if (d.row_scale == row_scale_rule::scalable) check_count("scalable", "query head", d.row_scale_heads, heads_q);
-  if (d.sink_logits) check_count("sink_logits", "query head", d.sink_logits, heads_q);
-  if (d.alibi && d.alibi_slopes) check_count("alibi", "query head", d.alibi_slopes, heads_q);
+  if (d.row_scale == row_scale_rule::scalable)
+    check_count("scalable", "query head", d.row_scale_heads, heads_q);
+  if (d.sink_logits)
+    check_count("sink_logits", "query head", d.sink_logits, heads_q);
+  if (d.alibi && d.alibi_slopes)
+    check_count("alibi", "query head", d.alibi_slopes, heads_q);
   if (d.alibi && !d.alibi_slopes)
     detail::expect(d.alibi_heads == heads_q, "attention: alibi::standard must be made for q's ", heads_q,
                    " heads, got ", d.alibi_heads);
 }
 
 inline void check_position_code(position_description const& p, index dim) {
-  if (p.rule == position_rule::none) return;
+  if (p.rule == position_rule::none)
+    return;
   detail::expect(p.pairs >= 1 && 2 * p.pairs <= dim, "attention: rotary's frequencies must turn 1 to ", dim / 2,
                  " pairs of q's ", dim, " channels, got ", p.pairs);
-  if (p.rule == position_rule::rotary) return;
+  if (p.rule == position_rule::rotary)
+    return;
   detail::expect(p.window >= 1, "attention: rerope's window must be at least 1, got ", p.window);
   detail::expect(p.slope_inverse > 0, "attention: leaky_rerope.k must be positive, got ", p.slope_inverse);
   detail::expect(p.group >= 1, "attention: self_extend.group must be at least 1, got ", p.group);
@@ -173,14 +185,17 @@ inline planes fold_planes(description const& d, index_array<4> const& pairs) {
     operand const per_head = broadcast(table, {1, 1, pairs[1], table.extents[3]}, "attention", "relative_bias");
     all.add({plane::source::relative, per_head, {}, {}, d.relative_bias_first});
   }
-  for (operand const& m : d.masks) all.add({plane::source::mask, broadcast(m, pairs, "attention", "mask"), {}, {}, 0});
-  if (d.query_segments) all.add({plane::source::segments, {}, *d.query_segments, *d.key_segments, 0});
+  for (operand const& m : d.masks)
+    all.add({plane::source::mask, broadcast(m, pairs, "attention", "mask"), {}, {}, 0});
+  if (d.query_segments)
+    all.add({plane::source::segments, {}, *d.query_segments, *d.key_segments, 0});
   return all;
 }
 
 /// A row output stretched to [batch, heads, q_len]; for rank-2 tensors an Eigen column [q_len, 1] will do.
 inline row_output fold_rows(row_output r, char const* what, index batch, index heads, index q_len) {
-  if (!r) return r;
+  if (!r)
+    return r;
   if (r.extents[1] == q_len && r.extents[2] == 1 && heads == 1) {
     std::swap(r.extents[1], r.extents[2]);
     std::swap(r.strides[1], r.strides[2]);
@@ -212,8 +227,10 @@ problem<T> fold_inputs(description const& d, operand const& q, operand const& k,
   check_heads(d, p.heads_q);
   check_position_code(d.position, p.dim);
   position_description const& code = d.position;
-  p.position = {code.rule,  {code.theta, code.pairs, code.attention_factor, code.interleaved},
-                code.window, code.slope_inverse, code.group, code.keys_turned, code.near_keys, code.near_begin,
+  p.position = {code.rule,      {code.theta, code.pairs, code.attention_factor, code.interleaved},
+                code.window,    code.slope_inverse,
+                code.group,     code.keys_turned,
+                code.near_keys, code.near_begin,
                 code.near_rows};
   p.extra = fold_planes(p.said, {p.batch, p.heads_q, p.q_len, p.kv_len});
   bool const biased = !d.biases.empty() || d.relative_bias;
@@ -221,14 +238,16 @@ problem<T> fold_inputs(description const& d, operand const& q, operand const& k,
   p.counts_rows = d.row_scale == row_scale_rule::log_n || d.row_scale == row_scale_rule::log_n_clamped ||
                   d.row_scale == row_scale_rule::scalable ||
                   (d.normalizer == normalizer_rule::squared_relu && d.divisor == divisor_rule::visible);
-  if (d.gate) p.said.gate = broadcast(d.gate, {p.batch, p.heads_q, p.q_len, p.dim_v}, "attention", "gate");
+  if (d.gate)
+    p.said.gate = broadcast(d.gate, {p.batch, p.heads_q, p.q_len, p.dim_v}, "attention", "gate");
   return p;
 }
 
 /// Whether both are the same elements in the same places.
 inline bool same_elements(operand const& a, operand const& b) {
   bool same = a.data == b.data && a.kind == b.kind && a.extents == b.extents;
-  for (std::size_t r = 0; r < 4; ++r) same = same && (a.extents[r] == 1 || a.strides[r] == b.strides[r]);
+  for (std::size_t r = 0; r < 4; ++r)
+    same = same && (a.extents[r] == 1 || a.strides[r] == b.strides[r]);
   return same;
 }
 
@@ -253,21 +272,27 @@ void fold_results(problem<T>& p, operand const& out, char const* last, index col
   auto const scales = [](operand const& x) {
     index_array<4> extents = x.extents;
     extents[3] = (extents[3] + x.scale_block - 1) / x.scale_block;
-    return x.scales == nullptr ? byte_range{} : bytes_of(reinterpret_cast<std::byte const*>(x.scales),
-                                                         scalar_kind::float32, extents, x.scale_strides);
+    return x.scales == nullptr
+               ? byte_range{}
+               : bytes_of(reinterpret_cast<std::byte const*>(x.scales), scalar_kind::float32, extents, x.scale_strides);
   };
   auto const rows = [](row_output const& x) {
     return x ? bytes_of(x.data, x.kind, x.extents, x.strides) : byte_range{};
   };
   operand const& factors = p.said.gate;
-  named const all[] = {{"out", of(out)}, {"lse", rows(p.said.lse)}, {"entropy", rows(p.said.entropy)},
-                       {"q", of(p.q)},   {"k", of(p.k)},            {"v", of(p.v)},
-                       {"k's scales", scales(p.k)}, {"v's scales", scales(p.v)},
+  named const all[] = {{"out", of(out)},
+                       {"lse", rows(p.said.lse)},
+                       {"entropy", rows(p.said.entropy)},
+                       {"q", of(p.q)},
+                       {"k", of(p.k)},
+                       {"v", of(p.v)},
+                       {"k's scales", scales(p.k)},
+                       {"v's scales", scales(p.v)},
                        {"gate", factors && !same_elements(factors, out) ? of(factors) : byte_range{}}};
   for (std::size_t a = 0; a < 3; ++a)
     for (std::size_t b = a + 1; b < std::size(all); ++b)
-      detail::expect(!all[a].bytes.overlaps(all[b].bytes), "attention: ", all[a].name,
-                     " must not share memory with ", all[b].name);
+      detail::expect(!all[a].bytes.overlaps(all[b].bytes), "attention: ", all[a].name, " must not share memory with ",
+                     all[b].name);
 }
 
 /// The alphabetical rank of a type's name, so that {a, b} and {b, a} are one instantiation and one order of action.
@@ -289,13 +314,15 @@ struct map_order {
     std::array<std::size_t, count + 1> at{};
     std::size_t n = 0;
     for (std::size_t i = 0; i < sizeof...(Ms); ++i)
-      if (wanted[i]) at[n++] = i;
+      if (wanted[i])
+        at[n++] = i;
     detail::sort_few(at.data(), n, [](std::size_t a, std::size_t b) { return names[a] < names[b]; });
     return at;
   }();
   static constexpr bool distinct = [] {
     for (std::size_t i = 0; i + 1 < count; ++i)
-      if (names[picked[i]] == names[picked[i + 1]]) return false;
+      if (names[picked[i]] == names[picked[i + 1]])
+        return false;
     return true;
   }();
   static_assert(distinct,
@@ -319,7 +346,8 @@ constexpr auto find(std::tuple<Ms const&...> const& all) {
   constexpr std::size_t at = [] {
     bool const matches[] = {(family_of<Ms>() == Kind)..., false};
     std::size_t i = 0;
-    while (i < sizeof...(Ms) && !matches[i]) ++i;
+    while (i < sizeof...(Ms) && !matches[i])
+      ++i;
     return i;
   }();
   if constexpr (at < sizeof...(Ms))
@@ -335,12 +363,13 @@ template <class... Ms>
 struct settled<std::tuple<Ms const&...>> {
   static constexpr normalizer_rule rule = [] {
     normalizer_rule r = normalizer_rule::softmax;
-    ((r = [](normalizer_rule given) {
-       if constexpr (requires { Ms::rule; })
-         return Ms::rule;
-       else
-         return given;
-     }(r)),
+    ((r =
+          [](normalizer_rule given) {
+            if constexpr (requires { Ms::rule; })
+              return Ms::rule;
+            else
+              return given;
+          }(r)),
      ...);
     return r;
   }();

@@ -116,8 +116,8 @@ struct segments {
   }
 };
 template <class Q, class K>
-segments(Q&&, K&&) -> segments<std::conditional_t<std::same_as<impl::lifetime_of<Q>, temporary>, temporary,
-                                                  impl::lifetime_of<K>>>;
+segments(Q&&, K&&)
+    -> segments<std::conditional_t<std::same_as<impl::lifetime_of<Q>, temporary>, temporary, impl::lifetime_of<K>>>;
 
 /// A boolean tensor of rank 2 to 4, `[batch, heads_q, q_len, kv_len]` aligned to the right, extents of 1 broadcast:
 /// true = visible. Several in one call are AND-ed.

@@ -45,9 +45,9 @@ inline constexpr bool owns_memory<T> = std::derived_from<T, Eigen::PlainObjectBa
 
 /// For a forwarding reference `Argument&&`: temporary if it binds to a container that is about to die.
 template <class Argument>
-using lifetime_of = std::conditional_t<!std::is_lvalue_reference_v<Argument> &&
-                                           owns_memory<std::remove_cvref_t<Argument>>,
-                                       temporary, borrowed>;
+using lifetime_of =
+    std::conditional_t<!std::is_lvalue_reference_v<Argument> && owns_memory<std::remove_cvref_t<Argument>>, temporary,
+                       borrowed>;
 
 template <class M>
 concept describes = requires(M const& m, description& d) { m.describe(d); };
@@ -78,8 +78,8 @@ inline constexpr bool views_temporary<M<temporary, Rest...>> = true;
 
 /// Anything that may follow the tensors of a call.
 template <class M>
-concept modifier = impl::describes<M> || impl::maps_scores<M> || impl::hides_keys<M> || impl::has_family<M> ||
-                   impl::is_set<M>;
+concept modifier =
+    impl::describes<M> || impl::maps_scores<M> || impl::hides_keys<M> || impl::has_family<M> || impl::is_set<M>;
 
 /// Several modifiers as one, made by `modifiers(…)`.
 template <class... Ms>

@@ -26,7 +26,8 @@ struct call_shape {
   std::size_t scratch = 0;  // bytes a worker
 
   call_shape(problem<T> const& p, int concurrency) {
-    if (p.batch == 0 || p.heads_q == 0 || p.q_len == 0) return;
+    if (p.batch == 0 || p.heads_q == 0 || p.q_len == 0)
+      return;
     index const pairs = p.batch * p.heads_kv;
     if constexpr (has_few_rows) {
       if (p.q_len * p.group() <= few_rows) {
@@ -79,7 +80,8 @@ void run_few_rows(problem<T> const& p, Maps const& maps, Shape const& shape, Exe
 template <class Shape, real T, class Maps, class Executor>
 void run_tasks(problem<T> const& p, Maps const& maps, Shape const& shape, Executor& place, std::byte* memory) {
   if constexpr (Shape::has_few_rows)
-    if (shape.path == heed::path::few_rows) return run_few_rows(p, maps, shape, place, memory);
+    if (shape.path == heed::path::few_rows)
+      return run_few_rows(p, maps, shape, place, memory);
   // The last tasks of a causal call see the most keys: they go first, so that no worker ends alone.
   place.run(shape.tasks, [&](index task, int worker) {
     typename Shape::lanes_driver driver(p, maps, shape.lanes_shape,
@@ -131,7 +133,8 @@ void run_call(problem<T> const& p, Maps const& maps, Executor& place, workspace*
   if (scratch != nullptr)
     detail::expect(scratch->size() >= bytes, "attention: with's workspace must have at least ", bytes, " bytes, got ",
                    scratch->size());
-  if (shape.path == heed::path::nothing) return;
+  if (shape.path == heed::path::nothing)
+    return;
   auto const run_in = [&](std::byte* memory) {
     inline_executor here;
     if (shape.workers == 1)

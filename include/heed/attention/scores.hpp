@@ -79,7 +79,8 @@ void scores_above(Q const& q, K const& k, double threshold, Sink&& sink, Ms cons
   impl::with_score_problem(q, k, read, [&](auto& p, auto const& maps, auto rule, auto entropy) {
     using T = std::remove_cvref_t<decltype(p.unit())>;
     using driver = pass<T, std::remove_cvref_t<decltype(maps)>, rule(), entropy()>;
-    if (p.batch == 0 || p.heads_q == 0 || p.q_len == 0 || p.kv_len == 0) return;
+    if (p.batch == 0 || p.heads_q == 0 || p.q_len == 0 || p.kv_len == 0)
+      return;
     pass_shape<T> shape = driver::one_block_shape(p);
     index const rows = block_lanes<T>;
     workspace memory(shape.scratch), buffer(static_cast<std::size_t>(rows * p.kv_len) * sizeof(T));
@@ -91,7 +92,8 @@ void scores_above(Q const& q, K const& k, double threshold, Sink&& sink, Ms cons
       driver(p, maps, shape, arena(memory.data())).run(task);
       for (index i = first; i < last; ++i)
         for (index j = 0; j < p.kv_len; ++j)
-          if (T const s = scores[(i - first) * p.kv_len + j]; s > static_cast<T>(threshold)) sink(b, head, i, j, s);
+          if (T const s = scores[(i - first) * p.kv_len + j]; s > static_cast<T>(threshold))
+            sink(b, head, i, j, s);
     }
   });
 }

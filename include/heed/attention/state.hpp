@@ -57,12 +57,14 @@ class softmax_state {
     }
     data_[0] = top;
     data_[1] = data_[1] * r + w;
-    for (index c = 0; c < dim_v_; ++c) data_[2 + c] = heed::fma(value[c], w, data_[2 + c] * r);
+    for (index c = 0; c < dim_v_; ++c)
+      data_[2 + c] = heed::fma(value[c], w, data_[2 + c] * r);
   }
 
   /// Takes in `count` keys; value j stands at values + j · stride.
   void push_block(T const* scores, T const* values, index count, index stride) {
-    for (index j = 0; j < count; ++j) push(scores[j], values + j * stride);
+    for (index j = 0; j < count; ++j)
+      push(scores[j], values + j * stride);
   }
 
   /// Takes in another state over other keys.
@@ -79,7 +81,8 @@ class softmax_state {
   /// out = acc / l, zeros for a row that saw nothing.
   void finish(T* out) const {
     T const l = data_[1];
-    for (index c = 0; c < dim_v_; ++c) out[c] = l == T(0) ? T(0) : data_[2 + c] / l;
+    for (index c = 0; c < dim_v_; ++c)
+      out[c] = l == T(0) ? T(0) : data_[2 + c] / l;
   }
 
   /// ln Σ e^s; −inf for a row that saw nothing.
@@ -136,7 +139,8 @@ struct joined_row {
   /// One fixed form for both orders; a row without a share is not even looked at.
   T operator()(T a, T b) const {
     T const great = first_is_greater ? a : b, small = first_is_greater ? b : a;
-    if (greater == T(0)) return T(0);
+    if (greater == T(0))
+      return T(0);
     return less == T(0) ? great : heed::fma(small, less, great * greater);
   }
 };

@@ -74,7 +74,8 @@ class kv_cache {
     detail::expect(size_ + n <= capacity(), "kv_cache: capacity must be at least ", size_ + n, " for this append, got ",
                    capacity());
     position_code const code = position();
-    for (index i = 0; i < n; ++i) append_row(code, key_rows, value_rows, i);
+    for (index i = 0; i < n; ++i)
+      append_row(code, key_rows, value_rows, i);
     size_ += n;
   }
 
@@ -83,12 +84,14 @@ class kv_cache {
   void truncate(index n) {
     detail::expect(n >= 0 && n <= size_, "kv_cache: truncate must keep 0 to ", size_, " keys, got ", n);
     size_ = n;
-    if (n == 0) ring_begin_ = 0;
+    if (n == 0)
+      ring_begin_ = 0;
   }
 
   /// Adds what a call on this cache must know of its position code.
   void describe(description& d) const {
-    if (!code_) return;
+    if (!code_)
+      return;
     code_->describe(d);
     d.position.keys_turned = true;
     if (ring_rows_ > 0) {
@@ -129,7 +132,8 @@ class kv_cache {
 
   position_code position() const {
     description d;
-    if (code_) code_->describe(d);
+    if (code_)
+      code_->describe(d);
     position_description const& p = d.position;
     return {p.rule, {p.theta, p.pairs, p.attention_factor, p.interleaved}, p.window, p.slope_inverse, p.group};
   }
@@ -137,13 +141,16 @@ class kv_cache {
   /// Row i of k and v, as key size() + i of every head.
   void append_row(position_code const& code, operand const& k, operand const& v, index i) {
     index const j = size_ + i;
-    for (index h = 0; h < heads_kv(); ++h) copy_row(v, h, i, &values_(h, j, 0), values_.extent(2));
+    for (index h = 0; h < heads_kv(); ++h)
+      copy_row(v, h, i, &values_(h, j, 0), values_.extent(2));
     if (!code_) {
-      for (index h = 0; h < heads_kv(); ++h) copy_row(k, h, i, &keys_(h, j, 0), keys_.extent(2));
+      for (index h = 0; h < heads_kv(); ++h)
+        copy_row(k, h, i, &keys_(h, j, 0), keys_.extent(2));
       return;
     }
     put_turned(code, code.has_far() ? position_code::far : position_code::near, k, i, keys_, j);
-    if (ring_rows_ == 0) return;
+    if (ring_rows_ == 0)
+      return;
     index const row = j % ring_rows_;
     put_turned(code, position_code::near, k, i, ring_, row);
     for (index h = 0; h < heads_kv(); ++h)
@@ -155,7 +162,8 @@ class kv_cache {
     if constexpr (std::same_as<T, arithmetic_t<T>>) {
       load_rows(from.at(0, head, i, 0), from.kind, 0, from.strides[3], 1, n, to, n);
     } else {
-      for (index c = 0; c < n; ++c) to[c] = round_to<T>(static_cast<float>(from(0, head, i, c)));
+      for (index c = 0; c < n; ++c)
+        to[c] = round_to<T>(static_cast<float>(from(0, head, i, c)));
     }
   }
 
@@ -164,11 +172,14 @@ class kv_cache {
     index const n = keys_.extent(2);
     bool const turns = code.turns_keys(which);
     rotator<arithmetic_t<T>> turning(code.turn, turning_.data());
-    if (turns) turning.seek(code.key_position(which, size_ + i));
+    if (turns)
+      turning.seek(code.key_position(which, size_ + i));
     for (index h = 0; h < heads_kv(); ++h) {
       load_rows(k.at(0, h, i, 0), k.kind, 0, k.strides[3], 1, n, row_.data(), n);
-      if (turns) turning.rotate(row_.data());
-      for (index c = 0; c < n; ++c) to(h, row, c) = round_to<T>(row_(c));
+      if (turns)
+        turning.rotate(row_.data());
+      for (index c = 0; c < n; ++c)
+        to(h, row, c) = round_to<T>(row_(c));
     }
   }
 

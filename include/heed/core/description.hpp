@@ -42,11 +42,11 @@ struct position_description {
   position_rule rule = position_rule::none;
   double const* theta = nullptr;  // one angle per pair of channels
   index pairs = 0;
-  double attention_factor = 1;    // multiplies cos and sin of q and of k
-  bool interleaved = false;       // pairs (2t, 2t + 1), or else (t, t + pairs)
-  double window = 0;              // rerope, leaky_rerope, self_extend: distances from here on are "far"
-  double slope_inverse = 1;       // leaky_rerope: k
-  index group = 1;                // self_extend
+  double attention_factor = 1;  // multiplies cos and sin of q and of k
+  bool interleaved = false;     // pairs (2t, 2t + 1), or else (t, t + pairs)
+  double window = 0;            // rerope, leaky_rerope, self_extend: distances from here on are "far"
+  double slope_inverse = 1;     // leaky_rerope: k
+  index group = 1;              // self_extend
 
   // What a cache has turned already: k holds keys turned for their last product (rotary: near, else far), and
   // `near_keys` the keys from `near_begin` on, turned for the near one, key j at row j mod `near_rows`.
@@ -85,7 +85,7 @@ struct description {
   std::optional<double> softcap;
   short_list<operand, 8> biases;
   bool alibi = false;
-  number_list alibi_slopes;      // empty with `alibi` set: the standard slopes for alibi_heads
+  number_list alibi_slopes;  // empty with `alibi` set: the standard slopes for alibi_heads
   index alibi_heads = 0;
   std::optional<operand> relative_bias;  // [1, 1, heads or 1, n]
   index relative_bias_first = 0;

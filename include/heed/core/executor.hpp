@@ -23,7 +23,8 @@ class first_failure {
     try {
       f();
     } catch (...) {
-      if (!any_.exchange(true)) what_ = std::current_exception();
+      if (!any_.exchange(true))
+        what_ = std::current_exception();
     }
 #else
     f();
@@ -32,7 +33,8 @@ class first_failure {
   bool any() const { return any_.load(std::memory_order_relaxed); }
   void rethrow() const {
 #if defined(__cpp_exceptions)
-    if (what_) std::rethrow_exception(what_);
+    if (what_)
+      std::rethrow_exception(what_);
 #endif
   }
 
@@ -61,7 +63,8 @@ struct inline_executor {
 
   template <class F>
   void run(index n, F f) const {
-    for (index task = 0; task < n; ++task) f(task, 0);
+    for (index task = 0; task < n; ++task)
+      f(task, 0);
   }
 };
 

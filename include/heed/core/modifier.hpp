@@ -9,8 +9,30 @@ enum class score_stage { softcap, bias, function, mask };
 
 /// At most one modifier of a family in a call; `mask`, `bias` and `user` are free.
 enum class family {
-  offset, causal, window, sink_tokens, lengths, segments, mask, scale, row_scale, softcap, bias, alibi, relative_bias,
-  score, position, normalizer, sink_logits, gate, lse, entropy, executor, workspace, amx, user
+  offset,
+  causal,
+  window,
+  sink_tokens,
+  lengths,
+  segments,
+  mask,
+  scale,
+  row_scale,
+  softcap,
+  bias,
+  alibi,
+  relative_bias,
+  score,
+  position,
+  normalizer,
+  sink_logits,
+  gate,
+  lse,
+  entropy,
+  executor,
+  workspace,
+  amx,
+  user
 };
 
 // Whether a modifier refers to memory that lasts (a variable, a view) or dies with the full expression (a temporary

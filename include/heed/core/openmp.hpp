@@ -18,7 +18,8 @@ struct openmp {
 #pragma omp parallel for schedule(dynamic, 1)
     for (index task = 0; task < n; ++task)
       failure.watch([&] {
-        if (!failure.any()) f(task, omp_get_thread_num());
+        if (!failure.any())
+          f(task, omp_get_thread_num());
       });
     failure.rethrow();
   }

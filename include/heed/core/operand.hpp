@@ -41,15 +41,20 @@ struct operand {
   double operator()(index a, index b, index c, index d) const {
     std::byte const* p = at(a, b, c, d);
     switch (kind) {
-      case scalar_kind::float32: return static_cast<double>(*reinterpret_cast<float const*>(p));
-      case scalar_kind::float64: return *reinterpret_cast<double const*>(p);
-      case scalar_kind::float16: return static_cast<double>(*reinterpret_cast<Eigen::half const*>(p));
-      case scalar_kind::bfloat16: return static_cast<double>(*reinterpret_cast<Eigen::bfloat16 const*>(p));
-      case scalar_kind::boolean: return *p != std::byte{0} ? 1.0 : 0.0;
-      case scalar_kind::int8_code: {
-        auto const code = static_cast<double>(*reinterpret_cast<std::int8_t const*>(p));
-        return scales == nullptr ? code : code * static_cast<double>(*scale_at(a, b, c, d));
-      }
+    case scalar_kind::float32:
+      return static_cast<double>(*reinterpret_cast<float const*>(p));
+    case scalar_kind::float64:
+      return *reinterpret_cast<double const*>(p);
+    case scalar_kind::float16:
+      return static_cast<double>(*reinterpret_cast<Eigen::half const*>(p));
+    case scalar_kind::bfloat16:
+      return static_cast<double>(*reinterpret_cast<Eigen::bfloat16 const*>(p));
+    case scalar_kind::boolean:
+      return *p != std::byte{0} ? 1.0 : 0.0;
+    case scalar_kind::int8_code: {
+      auto const code = static_cast<double>(*reinterpret_cast<std::int8_t const*>(p));
+      return scales == nullptr ? code : code * static_cast<double>(*scale_at(a, b, c, d));
+    }
     }
     return 0;
   }
@@ -59,8 +64,8 @@ struct operand {
 template <class T, int Rank>
 operand make_operand(view<T, Rank> const& v) {
   static_assert(Rank <= 4, "heed: at most four dimensions: [batch, heads, q_len, kv_len]");
-  operand result{reinterpret_cast<std::byte const*>(v.data()), kind_of<std::remove_const_t<T>>(), {1, 1, 1, 1}, {},
-                 true};
+  operand result{
+      reinterpret_cast<std::byte const*>(v.data()), kind_of<std::remove_const_t<T>>(), {1, 1, 1, 1}, {}, true};
   for (int r = 0; r < Rank; ++r) {
     auto const to = static_cast<std::size_t>(r + 4 - Rank);
     result.extents[to] = v.extent(r);
@@ -75,7 +80,8 @@ inline operand broadcast(operand const& from, index_array<4> const& extents, cha
   static constexpr char const* names[] = {"batch", "heads", "rows", "columns"};
   operand result = from;
   for (std::size_t r = 0; r < 4; ++r) {
-    if (from.extents[r] == extents[r]) continue;
+    if (from.extents[r] == extents[r])
+      continue;
     detail::expect(from.extents[r] == 1, function, ": ", what, " must have 1 or ", extents[r], " ", names[r], ", got ",
                    from.extents[r]);
     result.extents[r] = extents[r];

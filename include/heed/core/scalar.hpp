@@ -44,24 +44,34 @@ constexpr scalar_kind kind_of() {
 
 constexpr std::ptrdiff_t size_of(scalar_kind kind) {
   switch (kind) {
-    case scalar_kind::float32: return 4;
-    case scalar_kind::float64: return 8;
-    case scalar_kind::float16:
-    case scalar_kind::bfloat16: return 2;
-    case scalar_kind::boolean:
-    case scalar_kind::int8_code: return 1;
+  case scalar_kind::float32:
+    return 4;
+  case scalar_kind::float64:
+    return 8;
+  case scalar_kind::float16:
+  case scalar_kind::bfloat16:
+    return 2;
+  case scalar_kind::boolean:
+  case scalar_kind::int8_code:
+    return 1;
   }
   return 0;
 }
 
 constexpr char const* name_of(scalar_kind kind) {
   switch (kind) {
-    case scalar_kind::float32: return "float";
-    case scalar_kind::float64: return "double";
-    case scalar_kind::float16: return "half";
-    case scalar_kind::bfloat16: return "bfloat16";
-    case scalar_kind::boolean: return "bool";
-    case scalar_kind::int8_code: return "int8";
+  case scalar_kind::float32:
+    return "float";
+  case scalar_kind::float64:
+    return "double";
+  case scalar_kind::float16:
+    return "half";
+  case scalar_kind::bfloat16:
+    return "bfloat16";
+  case scalar_kind::boolean:
+    return "bool";
+  case scalar_kind::int8_code:
+    return "int8";
   }
   return "?";
 }

@@ -72,8 +72,8 @@ HEED_ALWAYS_INLINE inline void unroll(F&& f) {
 /// The same with f(constant 0), …, f(constant N−1), where a step needs its number as a template argument.
 template <int N, class F>
 HEED_ALWAYS_INLINE inline void unroll_constants(F&& f) {
-  [&]<int... I>(std::integer_sequence<int, I...>) HEED_LAMBDA_INLINE { (f(std::integral_constant<int, I>{}), ...); }
-  (std::make_integer_sequence<int, N>{});
+  [&]<int... I>(std::integer_sequence<int, I...>)
+      HEED_LAMBDA_INLINE { (f(std::integral_constant<int, I>{}), ...); }(std::make_integer_sequence<int, N>{});
 }
 
 // --- memory --------------------------------------------------------------------------------------------------------

@@ -20,9 +20,11 @@ class tensor {
 
   /// @throws argument_error for a negative extent, std::bad_alloc
   explicit tensor(index_array<Rank> const& extents) {
-    for (index e : extents) detail::expect(e >= 0, "tensor: extents must not be negative, got ", e);
+    for (index e : extents)
+      detail::expect(e >= 0, "tensor: extents must not be negative, got ", e);
     view_ = heed::view<T, Rank>(nullptr, extents);
-    if (view_.size() == 0) return;
+    if (view_.size() == 0)
+      return;
     auto* memory = ::operator new(static_cast<std::size_t>(view_.size()) * sizeof(T), std::align_val_t{alignment});
     view_ = heed::view<T, Rank>(static_cast<T*>(memory), extents);
     std::uninitialized_fill_n(data(), size(), T(0));

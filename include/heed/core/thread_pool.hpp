@@ -57,7 +57,8 @@ class thread_pool {
 
     void work(int worker) {
       failure.watch([&] {
-        for (index i = next.fetch_add(1); i < count && !failure.any(); i = next.fetch_add(1)) task(i, worker);
+        for (index i = next.fetch_add(1); i < count && !failure.any(); i = next.fetch_add(1))
+          task(i, worker);
       });
     }
     // The last touch of this object: after it the waiting thread may let it go. A wake-up through a condition variable
@@ -67,7 +68,8 @@ class thread_pool {
       gone.fetch_add(1, std::memory_order_release);
     }
     void wait(index helpers) const {
-      while (gone.load(std::memory_order_acquire) != helpers) std::this_thread::yield();
+      while (gone.load(std::memory_order_acquire) != helpers)
+        std::this_thread::yield();
     }
   };
 

@@ -26,7 +26,8 @@ namespace detail {
 template <class T, class Less = std::less<>>
 constexpr void sort_few(T* items, std::size_t count, Less less = {}) {
   for (std::size_t i = 1; i < count; ++i)
-    for (std::size_t j = i; j > 0 && less(items[j], items[j - 1]); --j) std::swap(items[j], items[j - 1]);
+    for (std::size_t j = i; j > 0 && less(items[j], items[j - 1]); --j)
+      std::swap(items[j], items[j - 1]);
 }
 
 template <int Rank>
@@ -78,7 +79,8 @@ class view {
 
   HEED_ALWAYS_INLINE constexpr index size() const {
     index n = 1;
-    for (index e : extents_) n *= e;
+    for (index e : extents_)
+      n *= e;
     return n;
   }
 

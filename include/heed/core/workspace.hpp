@@ -21,14 +21,14 @@ class workspace {
   workspace(void* memory, std::size_t bytes) {
     auto const address = reinterpret_cast<std::uintptr_t>(memory);
     std::size_t const skip = (alignment - address % alignment) % alignment;
-    if (bytes <= skip) return;
+    if (bytes <= skip)
+      return;
     data_ = static_cast<std::byte*>(memory) + skip;
     bytes_ = bytes - skip;
   }
 
   workspace(workspace&& other) noexcept
-      : data_(std::exchange(other.data_, nullptr)),
-        bytes_(std::exchange(other.bytes_, 0)),
+      : data_(std::exchange(other.data_, nullptr)), bytes_(std::exchange(other.bytes_, 0)),
         owns_(std::exchange(other.owns_, false)) {}
   workspace& operator=(workspace&& other) noexcept {
     std::swap(data_, other.data_);
@@ -40,7 +40,8 @@ class workspace {
 
   /// Grows to at least `bytes`; what it held is lost.
   void reserve(std::size_t bytes) {
-    if (bytes <= bytes_) return;
+    if (bytes <= bytes_)
+      return;
     release();
     data_ = static_cast<std::byte*>(::operator new(bytes, std::align_val_t{alignment}));
     bytes_ = bytes;
@@ -52,7 +53,8 @@ class workspace {
 
  private:
   void release() {
-    if (owns_) ::operator delete(data_, std::align_val_t{alignment});
+    if (owns_)
+      ::operator delete(data_, std::align_val_t{alignment});
     data_ = nullptr;
     bytes_ = 0;
     owns_ = false;

@@ -329,9 +329,8 @@ void linear_attention(Q&& q, K&& k, V&& v, Out&& out, Ms const&... ms) {
 
 /// The same, into a new tensor of q's scalar and rank.
 template <class Q, class K, class V, class... Ms>
-requires(tensor_like<K> && ((modifier<std::remove_cvref_t<Ms>> ||
-                             linear_modifier<std::remove_cvref_t<Ms>>)&&...)) auto linear_attention(Q&& q, K&& k, V&& v,
-                                                                                                    Ms const&... ms) {
+  requires(tensor_like<K> && ((modifier<std::remove_cvref_t<Ms>> || linear_modifier<std::remove_cvref_t<Ms>>) && ...))
+auto linear_attention(Q&& q, K&& k, V&& v, Ms const&... ms) {
   auto out = impl::new_result(as_view(q), as_view(v));
   linear_attention(q, k, v, out, ms...);
   return out;

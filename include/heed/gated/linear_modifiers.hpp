@@ -36,10 +36,7 @@ HEED_ISA_BEGIN
 
 /// A modifier of linear attention, and of nothing else: `attention` refuses it.
 template <class M>
-concept linear_modifier = requires(M const& m, linear_description& d) {
-  m.describe(d);
-}
-&&requires { M::part; };
+concept linear_modifier = requires(M const& m, linear_description& d) { m.describe(d); } && requires { M::part; };
 
 enum class linear_part { map, normalization, decay, delta, state_in, state_out };
 
@@ -125,8 +122,8 @@ struct decay {
   static constexpr auto part = linear_part::decay;
 
   template <class Range>
-  requires(!std::same_as<std::remove_cvref_t<Range>, decay>) explicit decay(Range const& per_key_head)
-      : heads(per_key_head) {}
+    requires(!std::same_as<std::remove_cvref_t<Range>, decay>)
+  explicit decay(Range const& per_key_head) : heads(per_key_head) {}
 
   void describe(linear_description& d) const { d.decay = heads; }
 
@@ -141,8 +138,8 @@ struct log_decay {
   static constexpr auto part = linear_part::decay;
 
   template <class Tensor>
-  requires(!std::same_as<std::remove_cvref_t<Tensor>, log_decay>) explicit log_decay(Tensor const& gates)
-      : tokens(as_view(gates)) {}
+    requires(!std::same_as<std::remove_cvref_t<Tensor>, log_decay>)
+  explicit log_decay(Tensor const& gates) : tokens(as_view(gates)) {}
 
   void describe(linear_description& d) const { d.log_decay = tokens; }
 
@@ -156,8 +153,8 @@ struct delta {
   static constexpr auto part = linear_part::delta;
 
   template <class Tensor>
-  requires(!std::same_as<std::remove_cvref_t<Tensor>, delta>) explicit delta(Tensor const& rates)
-      : tokens(as_view(rates)) {}
+    requires(!std::same_as<std::remove_cvref_t<Tensor>, delta>)
+  explicit delta(Tensor const& rates) : tokens(as_view(rates)) {}
 
   void describe(linear_description& d) const { d.delta = tokens; }
 
@@ -172,7 +169,8 @@ struct state_in {
   template <class S>
   explicit state_in(S const& state, index keys = 0) : values(make_operand(as_view(state))), before(keys) {}
   template <class S, class Z>
-  requires(!std::integral<Z>) state_in(S const& state, Z const& sums, index keys = 0)
+    requires(!std::integral<Z>)
+  state_in(S const& state, Z const& sums, index keys = 0)
       : values(make_operand(as_view(state))), row(impl_row(as_view(sums))), before(keys) {}
 
   void describe(linear_description& d) const {
@@ -198,8 +196,8 @@ struct state_out {
   static constexpr auto part = linear_part::state_out;
 
   template <class S>
-  requires(!std::same_as<std::remove_cvref_t<S>, state_out>) explicit state_out(S&& state)
-      : values(writable(as_view(state))) {}
+    requires(!std::same_as<std::remove_cvref_t<S>, state_out>)
+  explicit state_out(S&& state) : values(writable(as_view(state))) {}
   template <class S, class Z>
   state_out(S&& state, Z&& sums) : values(writable(as_view(state))), row(state_in::impl_row(as_view(sums))) {
     writable(as_view(sums));

@@ -198,10 +198,8 @@ linear_problem<T> linear_part_of(mixed_operands const& x, chunks const& c, descr
 /// @see Hua et al. 2022, arXiv 2202.10447; kexue.fm/archives/8934; formulas C3, E4
 template <class QQuad, class KQuad, class QLin, class KLin, class V, class Out, class... Ms>
   requires(tensor_like<KLin> && tensor_like<Out>)
-void mixed_chunk_attention(QQuad const& q_quad, KQuad const& k_quad,
-                                                                          QLin const& q_lin, KLin const& k_lin,
-                                                                          V const& v, Out&& out, chunks const& c,
-                                                                          Ms const&... ms) {
+void mixed_chunk_attention(QQuad const& q_quad, KQuad const& k_quad, QLin const& q_lin, KLin const& k_lin, V const& v,
+                           Out&& out, chunks const& c, Ms const&... ms) {
   impl::check_types<QQuad const&, KQuad const&, V const&>();
   impl::check_types<QLin const&, KLin const&, V const&>();
   auto const results = as_view(std::forward<Out>(out));

@@ -67,8 +67,7 @@ struct few_rows_scratch {
   T* plane = nullptr;  // [2][most_few_keys]
   std::byte* turning = nullptr;
 
-  few_rows_scratch(arena& memory, problem<T> const& p, index rows, index keys)
-      : ldq(round_up<index>(p.dim, lanes<T>)) {
+  few_rows_scratch(arena& memory, problem<T> const& p, index rows, index keys) : ldq(round_up<index>(p.dim, lanes<T>)) {
     for (int i = 0; i < p.position.products(); ++i)
       q[i] = memory.take<T>(rows * ldq);
     state = row_states<T>(memory, rows, p.dim_v);
@@ -130,7 +129,8 @@ class few_rows_pass {
       return;
     pack();
     own_.state.clear(shape_.rows);
-    index const blocks = blocks_of(call_, band_, shape_.keys), first = split * blocks / splits, last = (split + 1) * blocks / splits;
+    index const blocks = blocks_of(call_, band_, shape_.keys), first = split * blocks / splits,
+                last = (split + 1) * blocks / splits;
     index at = 0;
     for (block_walk walk(band_, 0, call_.q_len - 1, shape_.keys); !walk.done(); walk.advance(), ++at)
       if (at >= first && at < last)
@@ -365,8 +365,8 @@ class few_rows_pass {
     if (!guarded || v.scales != nullptr)
       return row_values<T>(v, n, own_.s, score_stride, shape_.rows, call_.dim_v, state.acc, state.ld, rescale_);
     for (index r = 0; r < shape_.rows; ++r)
-      guarded_row_values<T>(v, n, own_.s + r * score_stride, hides_keys(r, n) ? seen_[r] : nullptr,
-                            call_.dim_v, state.acc + r * state.ld, rescale_[r]);
+      guarded_row_values<T>(v, n, own_.s + r * score_stride, hides_keys(r, n) ? seen_[r] : nullptr, call_.dim_v,
+                            state.acc + r * state.ld, rescale_[r]);
   }
 
   /// Whether some of the block's keys may be hidden from a row: `seen_` tells which.
@@ -393,7 +393,7 @@ class few_rows_pass {
   Maps const& maps_;
   few_rows_shape shape_;
   few_rows_scratch<T> own_;
-  index keys_[few_rows] = {};          // n_i, where it is asked for
+  index keys_[few_rows] = {};     // n_i, where it is asked for
   key_bits seen_[few_rows] = {};  // visible keys of the block
   T rescale_[few_rows] = {};
   index batch_ = 0, key_head_ = 0, block_begin_ = 0;

@@ -13,21 +13,27 @@ namespace impl {
 template <class From, real T>
 void widen_row(From const* p, index stride, index n, T* to) {
   index c = 0;
-  if constexpr (requires { { load_widened(p) } -> std::same_as<batch<T>>; }) {
+  if constexpr (requires {
+                  { load_widened(p) } -> std::same_as<batch<T>>;
+                }) {
     if (stride == 1)
-      for (; c + lanes<T> <= n; c += lanes<T>) store(to + c, load_widened(p + c));
+      for (; c + lanes<T> <= n; c += lanes<T>)
+        store(to + c, load_widened(p + c));
   }
-  for (; c < n; ++c) to[c] = static_cast<T>(p[c * stride]);
+  for (; c < n; ++c)
+    to[c] = static_cast<T>(p[c * stride]);
 }
 
 template <class From, real T>
 void widen_block(From const* p, index row_stride, index stride, index rows, index n, T* to, index ld) {
   if (stride != 1 && row_stride == 1) {  // column-major: read along the memory, write across the small tile
     for (index c = 0; c < n; ++c)
-      for (index r = 0; r < rows; ++r) to[r * ld + c] = static_cast<T>(p[r + c * stride]);
+      for (index r = 0; r < rows; ++r)
+        to[r * ld + c] = static_cast<T>(p[r + c * stride]);
     return;
   }
-  for (index r = 0; r < rows; ++r) widen_row(p + r * row_stride, stride, n, to + r * ld);
+  for (index r = 0; r < rows; ++r)
+    widen_row(p + r * row_stride, stride, n, to + r * ld);
 }
 
 template <class To, real T>
@@ -35,8 +41,10 @@ void narrow_row(T const* from, index n, To* p, index stride) {
   index c = 0;
   if constexpr (requires { store_narrowed(p, load(from)); })
     if (stride == 1)
-      for (; c + lanes<T> <= n; c += lanes<T>) store_narrowed(p + c, load(from + c));
-  for (; c < n; ++c) p[c * stride] = round_to<To>(from[c]);
+      for (; c + lanes<T> <= n; c += lanes<T>)
+        store_narrowed(p + c, load(from + c));
+  for (; c < n; ++c)
+    p[c * stride] = round_to<To>(from[c]);
 }
 
 }  // namespace impl
@@ -47,12 +55,18 @@ HEED_NOINLINE void load_rows(std::byte const* p, scalar_kind kind, index row_str
                              T* to, index ld) {
   auto const as = [&]<class From>(From const* from) { impl::widen_block(from, row_stride, stride, rows, n, to, ld); };
   switch (kind) {
-    case scalar_kind::float32: return as(reinterpret_cast<float const*>(p));
-    case scalar_kind::float64: return as(reinterpret_cast<double const*>(p));
-    case scalar_kind::float16: return as(reinterpret_cast<Eigen::half const*>(p));
-    case scalar_kind::bfloat16: return as(reinterpret_cast<Eigen::bfloat16 const*>(p));
-    case scalar_kind::int8_code: return as(reinterpret_cast<std::int8_t const*>(p));
-    case scalar_kind::boolean: return;
+  case scalar_kind::float32:
+    return as(reinterpret_cast<float const*>(p));
+  case scalar_kind::float64:
+    return as(reinterpret_cast<double const*>(p));
+  case scalar_kind::float16:
+    return as(reinterpret_cast<Eigen::half const*>(p));
+  case scalar_kind::bfloat16:
+    return as(reinterpret_cast<Eigen::bfloat16 const*>(p));
+  case scalar_kind::int8_code:
+    return as(reinterpret_cast<std::int8_t const*>(p));
+  case scalar_kind::boolean:
+    return;
   }
 }
 
@@ -61,12 +75,17 @@ template <real T>
 HEED_NOINLINE void store_row(T const* from, index n, std::byte* p, scalar_kind kind, index stride) {
   auto const as = [&]<class To>(To* to) { impl::narrow_row(from, n, to, stride); };
   switch (kind) {
-    case scalar_kind::float32: return as(reinterpret_cast<float*>(p));
-    case scalar_kind::float64: return as(reinterpret_cast<double*>(p));
-    case scalar_kind::float16: return as(reinterpret_cast<Eigen::half*>(p));
-    case scalar_kind::bfloat16: return as(reinterpret_cast<Eigen::bfloat16*>(p));
-    case scalar_kind::boolean:
-    case scalar_kind::int8_code: return;  // nothing is written quantised
+  case scalar_kind::float32:
+    return as(reinterpret_cast<float*>(p));
+  case scalar_kind::float64:
+    return as(reinterpret_cast<double*>(p));
+  case scalar_kind::float16:
+    return as(reinterpret_cast<Eigen::half*>(p));
+  case scalar_kind::bfloat16:
+    return as(reinterpret_cast<Eigen::bfloat16*>(p));
+  case scalar_kind::boolean:
+  case scalar_kind::int8_code:
+    return;  // nothing is written quantised
   }
 }
 
@@ -81,15 +100,18 @@ template <real T>
 HEED_NOINLINE void load_rows(operand const& x, index batch_at, index head, index first, index rows, index n, T* to,
                              index ld) {
   load_rows(x.at(batch_at, head, first, 0), x.kind, x.strides[2], x.strides[3], rows, n, to, ld);
-  if (x.scales == nullptr) return;
+  if (x.scales == nullptr)
+    return;
   for (index r = 0; r < rows; ++r)
     for (index begin = 0; begin < n; begin += x.scale_block) {
       auto const scale = static_cast<T>(*x.scale_at(batch_at, head, first + r, begin));
       T* const part = to + r * ld + begin;
       index const channels = std::min(x.scale_block, n - begin);
       index c = 0;
-      for (; c + lanes<T> <= channels; c += lanes<T>) store(part + c, load(part + c) * batch<T>(scale));
-      for (; c < channels; ++c) part[c] *= scale;
+      for (; c + lanes<T> <= channels; c += lanes<T>)
+        store(part + c, load(part + c) * batch<T>(scale));
+      for (; c < channels; ++c)
+        part[c] *= scale;
     }
 }
 
@@ -111,12 +133,17 @@ struct stored_rows_at {
 /// scale, where there is one, serves the whole row.
 template <real T>
 bool in_registers(operand const& x) {
-  if (x.strides[3] != 1 && x.extents[3] != 1) return false;
+  if (x.strides[3] != 1 && x.extents[3] != 1)
+    return false;
   switch (x.kind) {
-    case scalar_kind::float64: return std::same_as<T, double>;
-    case scalar_kind::int8_code: return std::same_as<T, float> && x.scale_block >= x.extents[3];
-    case scalar_kind::boolean: return false;
-    default: return std::same_as<T, float>;
+  case scalar_kind::float64:
+    return std::same_as<T, double>;
+  case scalar_kind::int8_code:
+    return std::same_as<T, float> && x.scale_block >= x.extents[3];
+  case scalar_kind::boolean:
+    return false;
+  default:
+    return std::same_as<T, float>;
   }
 }
 
@@ -127,10 +154,14 @@ HEED_ALWAYS_INLINE inline void with_stored(std::byte const* p, scalar_kind kind,
     f(reinterpret_cast<double const*>(p));
   } else {
     switch (kind) {
-      case scalar_kind::float16: return f(reinterpret_cast<Eigen::half const*>(p));
-      case scalar_kind::bfloat16: return f(reinterpret_cast<Eigen::bfloat16 const*>(p));
-      case scalar_kind::int8_code: return f(reinterpret_cast<std::int8_t const*>(p));
-      default: return f(reinterpret_cast<float const*>(p));
+    case scalar_kind::float16:
+      return f(reinterpret_cast<Eigen::half const*>(p));
+    case scalar_kind::bfloat16:
+      return f(reinterpret_cast<Eigen::bfloat16 const*>(p));
+    case scalar_kind::int8_code:
+      return f(reinterpret_cast<std::int8_t const*>(p));
+    default:
+      return f(reinterpret_cast<float const*>(p));
     }
   }
 }
@@ -223,9 +254,12 @@ HEED_NOINLINE bool all_finite(Stored const* p, index ld, index rows, index n) {
     batch<T> sum = zero;
     Stored const* row = p + r * ld;
     index c = 0;
-    for (; c + w <= n; c += w) sum = fma(load_widened(row + c), zero, sum);
-    if (c < n) sum = fma(load_widened_first(row + c, n - c), zero, sum);
-    if (heed::any<T>(not_equal<T>(sum, zero))) return false;
+    for (; c + w <= n; c += w)
+      sum = fma(load_widened(row + c), zero, sum);
+    if (c < n)
+      sum = fma(load_widened_first(row + c, n - c), zero, sum);
+    if (heed::any<T>(not_equal<T>(sum, zero)))
+      return false;
   }
   return true;
 }
@@ -233,7 +267,8 @@ HEED_NOINLINE bool all_finite(Stored const* p, index ld, index rows, index n) {
 /// The same for n numbers that stand `stride` apart.
 inline bool all_finite(float const* p, index stride, index n) {
   for (index i = 0; i < n; ++i)
-    if (!(p[i * stride] * 0.0f == 0.0f)) return false;
+    if (!(p[i * stride] * 0.0f == 0.0f))
+      return false;
   return true;
 }
 

@@ -19,7 +19,7 @@ struct plane {
   source from = source::bias;
   operand values{};  // bias, mask: [batch, heads_q, q_len, kv_len]; relative: [1, 1, heads, n]
   view<std::int32_t const, 2> query_ids, key_ids;  // segments
-  index first = 0;  // relative: the distance of table entry 0
+  index first = 0;                                 // relative: the distance of table entry 0
 
   /// Whether what it hides is missing from n_i: masks and segments are, biases are not.
   bool counts() const { return from == source::mask || from == source::segments; }
@@ -28,12 +28,15 @@ struct plane {
   template <real T>
   void fill(index batch, index head, index row, index position, index first_key, index n, T* to) const {
     switch (from) {
-      case source::bias:
-        load_rows(values.at(batch, head, row, first_key), values.kind, 0, values.strides[3], 1, n, to, 0);
-        return;
-      case source::mask: return fill_mask(values.at(batch, head, row, first_key), n, to);
-      case source::segments: return fill_segments(batch, row, first_key, n, to);
-      case source::relative: return fill_relative(head, position - first_key - first, n, to);
+    case source::bias:
+      load_rows(values.at(batch, head, row, first_key), values.kind, 0, values.strides[3], 1, n, to, 0);
+      return;
+    case source::mask:
+      return fill_mask(values.at(batch, head, row, first_key), n, to);
+    case source::segments:
+      return fill_segments(batch, row, first_key, n, to);
+    case source::relative:
+      return fill_relative(head, position - first_key - first, n, to);
     }
   }
 
@@ -41,12 +44,14 @@ struct plane {
   /// nothing else.
   HEED_ALWAYS_INLINE void prefetch(index batch, index const* head, index const* row, index rows, index first_key,
                                    index n) const {
-    if (from != source::bias && from != source::mask) return;
+    if (from != source::bias && from != source::mask)
+      return;
     index const size = size_of(values.kind), bytes = n * values.strides[3] * size;
     std::byte const* const origin = values.at(batch, 0, 0, first_key);
     for (index i = 0; i < rows; ++i) {
       std::byte const* const p = origin + (head[i] * values.strides[1] + row[i] * values.strides[2]) * size;
-      for (index at = 0; at < bytes; at += 64) __builtin_prefetch(p + at, 0, 3);
+      for (index at = 0; at < bytes; at += 64)
+        __builtin_prefetch(p + at, 0, 3);
     }
   }
 
@@ -56,20 +61,23 @@ struct plane {
 
   template <real T>
   void fill_mask(std::byte const* p, index n, T* to) const {
-    for (index t = 0; t < n; ++t) to[t] = p[t * values.strides[3]] != std::byte{0} ? T(0) : hidden<T>;
+    for (index t = 0; t < n; ++t)
+      to[t] = p[t * values.strides[3]] != std::byte{0} ? T(0) : hidden<T>;
   }
 
   template <real T>
   void fill_segments(index batch, index row, index first_key, index n, T* to) const {
     std::int32_t const id = query_ids(batch, row);
-    for (index t = 0; t < n; ++t) to[t] = id >= 0 && key_ids(batch, first_key + t) == id ? T(0) : hidden<T>;
+    for (index t = 0; t < n; ++t)
+      to[t] = id >= 0 && key_ids(batch, first_key + t) == id ? T(0) : hidden<T>;
   }
 
   /// `distance` counts from table entry 0 and falls by one a key.
   template <real T>
   void fill_relative(index head, index distance, index n, T* to) const {
     index const last = values.extents[3] - 1;
-    for (index t = 0; t < n; ++t) to[t] = static_cast<T>(values(0, 0, head, std::clamp<index>(distance - t, 0, last)));
+    for (index t = 0; t < n; ++t)
+      to[t] = static_cast<T>(values(0, 0, head, std::clamp<index>(distance - t, 0, last)));
   }
 };
 
@@ -92,7 +100,8 @@ struct planes {
   /// and read without having been asked for they come no faster than the memory gives them.
   HEED_ALWAYS_INLINE void prefetch(index batch, index const* head, index const* row, index rows, index first_key,
                                    index n) const {
-    for (plane const& each : *this) each.prefetch(batch, head, row, rows, first_key, n);
+    for (plane const& each : *this)
+      each.prefetch(batch, head, row, rows, first_key, n);
   }
 };
 
@@ -104,7 +113,8 @@ HEED_NOINLINE void fill_planes(planes const& all, index batch, index head, index
   all.items[0].fill(batch, head, row, position, first_key, n, to);
   for (std::size_t p = 1; p < all.count; ++p) {
     all.items[p].fill(batch, head, row, position, first_key, n, spare);
-    for (index t = 0; t < n; ++t) to[t] = to[t] == hidden || spare[t] == hidden ? hidden : to[t] + spare[t];
+    for (index t = 0; t < n; ++t)
+      to[t] = to[t] == hidden || spare[t] == hidden ? hidden : to[t] + spare[t];
   }
 }
 
@@ -118,13 +128,17 @@ index count_visible(planes const& all, band const& b, index batch, index head, i
   auto const count_range = [&](key_range keys) {
     for (index at = keys.begin; at < keys.end; at += step) {
       index const n = std::min(step, keys.end - at);
-      for (index t = 0; t < n; ++t) seen[t] = sees(at + t);
+      for (index t = 0; t < n; ++t)
+        seen[t] = sees(at + t);
       for (plane const& p : all) {
-        if (!p.counts()) continue;
+        if (!p.counts())
+          continue;
         p.fill(batch, head, row, b.position(row), at, n, numbers);
-        for (index t = 0; t < n; ++t) seen[t] &= numbers[t] == 0.0f;
+        for (index t = 0; t < n; ++t)
+          seen[t] &= numbers[t] == 0.0f;
       }
-      for (index t = 0; t < n; ++t) total += seen[t];
+      for (index t = 0; t < n; ++t)
+        total += seen[t];
     }
   };
   index const prefix = b.prefix(row);

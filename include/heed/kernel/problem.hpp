@@ -48,7 +48,8 @@ struct position_code {
 
   /// The product that a distance calls for: rel = window is far already.
   product at(index distance) const {
-    if (!has_far()) return near;
+    if (!has_far())
+      return near;
     auto const rel = static_cast<double>(distance);
     return rel >= window ? far : rel <= -window ? far_ahead : near;
   }
@@ -56,29 +57,40 @@ struct position_code {
   /// By which position a query, or a key, is turned for a product.
   double query_position(product which, index position) const {
     auto const p = static_cast<double>(position);
-    if (which == near) return p;
+    if (which == near)
+      return p;
     double const sign = which == far ? 1 : -1;
     switch (rule) {
-      case position_rule::rerope: return sign * window;
-      case position_rule::leaky_rerope: return p / slope_inverse + sign * (window - window / slope_inverse);
-      case position_rule::self_extend: return grouped(p) + sign * (window - grouped(window));
-      default: return p;
+    case position_rule::rerope:
+      return sign * window;
+    case position_rule::leaky_rerope:
+      return p / slope_inverse + sign * (window - window / slope_inverse);
+    case position_rule::self_extend:
+      return grouped(p) + sign * (window - grouped(window));
+    default:
+      return p;
     }
   }
   double key_position(product which, index key) const {
     auto const p = static_cast<double>(key);
-    if (which == near) return p;
+    if (which == near)
+      return p;
     switch (rule) {
-      case position_rule::rerope: return 0;
-      case position_rule::leaky_rerope: return p / slope_inverse;
-      case position_rule::self_extend: return grouped(p);
-      default: return p;
+    case position_rule::rerope:
+      return 0;
+    case position_rule::leaky_rerope:
+      return p / slope_inverse;
+    case position_rule::self_extend:
+      return grouped(p);
+    default:
+      return p;
     }
   }
   /// Whether keys must be turned for a product after they are read: far keys of ReRoPE are not turned at all, those of
   /// a cache have been.
   bool turns_keys(product which) const {
-    if (!rotates() || (keys_turned && (which != near || !has_far()))) return false;
+    if (!rotates() || (keys_turned && (which != near || !has_far())))
+      return false;
     return which == near || rule != position_rule::rerope || turn.attention_factor != 1;
   }
   /// By how much: what is stored may stand at its far position already.
@@ -87,7 +99,8 @@ struct position_code {
   }
   rotation key_rotation() const {
     rotation r = turn;
-    if (keys_turned) r.attention_factor = 1;
+    if (keys_turned)
+      r.attention_factor = 1;
     return r;
   }
 
@@ -104,8 +117,8 @@ struct problem {
   description said;
   planes extra;
   position_code position;
-  bool natural = false;       // scores carry natural units, else they are already multiplied by log2 e
-  bool counts_rows = false;   // n_i is asked for
+  bool natural = false;         // scores carry natural units, else they are already multiplied by log2 e
+  bool counts_rows = false;     // n_i is asked for
   bool on_tiles = false;        // both products run on AMX tiles
   bool distinct_heads = false;  // score maps ask for the head: lanes of different heads must not share a vector
 
@@ -133,7 +146,8 @@ struct problem {
 
   /// What row scales go by: the call's own band, unless its keys stand for many.
   band counted(band b, index at_batch) const {
-    if (!said.counted_keys) return b;
+    if (!said.counted_keys)
+      return b;
     b.offset = said.counted_offsets.whole(at_batch);
     b.kv_len = said.counted_keys.whole(at_batch);
     b.left = unbounded;
@@ -143,7 +157,8 @@ struct problem {
 
   /// n_i, where somebody asks for it.
   index visible_keys(band const& b, index at_batch, index head, index row) const {
-    if (!extra.lower_counts && user_mask == nullptr) return b.count(row);
+    if (!extra.lower_counts && user_mask == nullptr)
+      return b.count(row);
     auto const p = static_cast<double>(b.position(row));
     return count_visible(extra, b, at_batch, head, row, [&](index key) {
       auto const j = static_cast<double>(key);
@@ -156,15 +171,18 @@ struct problem {
     double const scale = said.scale ? *said.scale : 1 / std::sqrt(static_cast<double>(dim));
     auto const keys = static_cast<double>(n);
     switch (said.row_scale) {
-      case row_scale_rule::none: return scale;
-      case row_scale_rule::log_n: return n < 1 ? 0 : scale * (std::log(keys) / std::log(said.row_scale_base));
-      case row_scale_rule::log_n_clamped:
-        return scale * (std::log(std::max(keys, said.row_scale_minimum)) / std::log(said.row_scale_base));
-      case row_scale_rule::log_n_beyond: {
-        auto const seen = static_cast<double>(position_of_row + 1);
-        return seen <= said.row_scale_base ? scale : scale * (std::log(seen) / std::log(said.row_scale_base));
-      }
-      case row_scale_rule::scalable: return n < 1 ? 0 : scale * (said.row_scale_heads.real(head) * std::log(keys));
+    case row_scale_rule::none:
+      return scale;
+    case row_scale_rule::log_n:
+      return n < 1 ? 0 : scale * (std::log(keys) / std::log(said.row_scale_base));
+    case row_scale_rule::log_n_clamped:
+      return scale * (std::log(std::max(keys, said.row_scale_minimum)) / std::log(said.row_scale_base));
+    case row_scale_rule::log_n_beyond: {
+      auto const seen = static_cast<double>(position_of_row + 1);
+      return seen <= said.row_scale_base ? scale : scale * (std::log(seen) / std::log(said.row_scale_base));
+    }
+    case row_scale_rule::scalable:
+      return n < 1 ? 0 : scale * (said.row_scale_heads.real(head) * std::log(keys));
     }
     return scale;
   }
@@ -203,11 +221,13 @@ row_result finish_row(problem<T> const& p, index head, T m, T l, T u, index n) {
     l = l * share + weight;
     m = top;
   }
-  r.factor = r.empty                                 ? 0
+  r.factor = r.empty                               ? 0
              : Rule == normalizer_rule::l2_softmax ? 1 / std::sqrt(static_cast<double>(l))
-                                                    : static_cast<double>(share) / static_cast<double>(l);
-  if (p.said.lse) r.lse = static_cast<double>(m) * p.to_nats() + std::log(static_cast<double>(l));
-  if (p.said.entropy) r.entropy = static_cast<double>(finished_entropy<T>(l, u, static_cast<T>(p.to_nats())));
+                                                   : static_cast<double>(share) / static_cast<double>(l);
+  if (p.said.lse)
+    r.lse = static_cast<double>(m) * p.to_nats() + std::log(static_cast<double>(l));
+  if (p.said.entropy)
+    r.entropy = static_cast<double>(finished_entropy<T>(l, u, static_cast<T>(p.to_nats())));
   return r;
 }
 

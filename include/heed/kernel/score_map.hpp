@@ -12,19 +12,13 @@ HEED_ISA_BEGIN
 namespace impl {
 
 template <score_stage Stage, class M>
-concept in_stage = requires {
-  requires M::stage == Stage;
-};
+concept in_stage = requires { requires M::stage == Stage; };
 
 template <class M>
-concept masks_keys = requires(M const& m, site<double> const& at) {
-  m.visible(at);
-};
+concept masks_keys = requires(M const& m, site<double> const& at) { m.visible(at); };
 
 template <class M>
-concept differs_by_head = requires(M const& m) {
-  m.for_head(index{});
-};
+concept differs_by_head = requires(M const& m) { m.for_head(index{}); };
 
 /// What stands for a map while one head is at work: what its `for_head` gives, else the map itself; a small one as a
 /// copy, so that its numbers stay in registers while scores are stored.

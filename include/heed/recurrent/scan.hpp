@@ -143,8 +143,7 @@ class prefix_scan {
 /// @see Rabe and Staats 2021, arXiv 2112.05682; formulas A1, C7
 template <class Q, class K, class V, class Out, class... Ms>
   requires(tensor_like<K> && tensor_like<Out>)
-void attention_scan(Q const& q, K const& k, V const& v, Out&& out,
-                                                                Ms const&... ms) {
+void attention_scan(Q const& q, K const& k, V const& v, Out&& out, Ms const&... ms) {
   impl::check_types<Q const&, K const&, V const&>();
   using T = arithmetic_t<impl::element_of<Q const&>>;
   using read_type = impl::read_modifiers<Ms...>;

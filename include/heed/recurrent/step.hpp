@@ -150,8 +150,7 @@ class recurrent_attention {
   template <class Q, class K, class V, class Stored, class Out, class... Ms>
   void step_with(Q const& q, K const& k, V const& v, kv_cache<Stored>& cache, Out& out, Ms const&... ms) {
     index const i = cache.size();
-    folded(
-        q, i, out, [](auto&, auto const&, auto, auto) {}, ms...);  // refuse before the cache changes
+    folded(q, i, out, [](auto&, auto const&, auto, auto) {}, ms...);  // refuse before the cache changes
     auto const key = impl::token_row("k", k, heads_kv_, dim_);
     auto const value = impl::token_row("v", v, heads_kv_, dim_v_);
     auto const rows = [](auto const& x) {
@@ -162,8 +161,7 @@ class recurrent_attention {
     auto const row_of = [](view<Stored const, 3> const& all, index j) {
       return view<Stored const, 2>(&all(0, j, 0), {all.extent(0), all.extent(2)}, {all.stride(0), all.stride(2)});
     };
-    reread(
-        q, i, [&](index j) { return std::pair(row_of(cache.keys(), j), row_of(cache.values(), j)); }, out, ms...);
+    reread(q, i, [&](index j) { return std::pair(row_of(cache.keys(), j), row_of(cache.values(), j)); }, out, ms...);
   }
 
   /// Reads the modifiers as `attention` does and calls f(problem, maps, constant rule, constant entropy).

@@ -17,31 +17,20 @@ namespace reference {
 
 /// Several modifiers as one, as `heed::modifiers(…)` makes them.
 template <class M>
-concept bundle = requires(M const& m) {
-  std::tuple_size<std::remove_cvref_t<decltype(m.members)>>::value;
-};
+concept bundle = requires(M const& m) { std::tuple_size<std::remove_cvref_t<decltype(m.members)>>::value; };
 
 template <class M>
-concept speaks_data = requires(M const& m, description& said) {
-  m.describe(said);
-};
+concept speaks_data = requires(M const& m, description& said) { m.describe(said); };
 
 /// One of the library's own, whose description says everything about it.
 template <class M>
-concept only_data = speaks_data<M> && requires {
-  requires M::kind != family::user;
-};
+concept only_data = speaks_data<M> && requires { requires M::kind != family::user; };
 
 template <class M>
-concept maps_scores = requires {
-  requires M::stage <= score_stage::mask;
-}
-&&!only_data<M>;
+concept maps_scores = requires { requires M::stage <= score_stage::mask; } && !only_data<M>;
 
 template <class M>
-concept hides_keys = requires(M const& m, site<double> const& at) {
-  static_cast<bool>(m.visible(at));
-};
+concept hides_keys = requires(M const& m, site<double> const& at) { static_cast<bool>(m.visible(at)); };
 
 /// Calls f with the modifier, or with every member of a bundle and of the bundles in it.
 template <class F, class M>

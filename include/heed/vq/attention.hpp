@@ -156,8 +156,8 @@ std::size_t block_scratch(Q const& q, problem<T> const& p, vq_walk<T> const& wal
 /// @see Lingle 2023, arXiv 2309.16354; Su, kexue.fm/archives/9844; formulas C6
 template <class Q, class K, class V, class Out, real T, class... Ms>
   requires(tensor_like<K> && tensor_like<Out>)
-void vq_attention(Q const& q, K const& k, V const& v, Out&& out,
-                                                              codebook<T> const& book, index block, Ms const&... ms) {
+void vq_attention(Q const& q, K const& k, V const& v, Out&& out, codebook<T> const& book, index block,
+                  Ms const&... ms) {
   impl::check_vq_types<Q, V, T, Ms...>();
   auto const results = as_view(std::forward<Out>(out));
   static_assert(impl::rank_of<Out> == impl::rank_of<Q const&>, "heed: out must have the rank of q and v");
@@ -202,9 +202,7 @@ void vq_attention(Q const& q, K const& k, V const& v, Out&& out,
 /// The same, into a new tensor of q's scalar and rank.
 template <class Q, class K, class V, real T, class... Ms>
   requires(tensor_like<K> && (modifier<Ms> && ...))
-auto vq_attention(Q const& q, K const& k, V const& v,
-                                                                    codebook<T> const& book, index block,
-                                                                    Ms const&... ms) {
+auto vq_attention(Q const& q, K const& k, V const& v, codebook<T> const& book, index block, Ms const&... ms) {
   constexpr int rank = impl::rank_of<Q const&>;
   index_array<rank> extents = as_view(q).extents();
   extents.back() = as_view(v).extent(rank - 1);

@@ -32,8 +32,8 @@ class codebook {
   /// A copy of `[heads, codes, dim]`, or `[codes, dim]` for a single head.
   /// @throws argument_error for a vector that is not finite
   template <class Tensor>
-  requires(!std::same_as<std::remove_cvref_t<Tensor>, codebook> &&
-           requires(Tensor const& t) { as_view(t); }) explicit codebook(Tensor const& vectors) {
+    requires(!std::same_as<std::remove_cvref_t<Tensor>, codebook> && requires(Tensor const& t) { as_view(t); })
+  explicit codebook(Tensor const& vectors) {
     operand const from = impl::key_rows(vectors);
     static_assert(std::same_as<arithmetic_t<impl::stored_in<Tensor const&>>, T>,
                   "heed: double goes with double only: a codebook<double> is made from double");

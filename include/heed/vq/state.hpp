@@ -92,7 +92,7 @@ class vq_state {
   /// @throws argument_error as `append` and `attention`, or where `recent` is too short for rerope or relative_bias;
   /// the token is not taken in then
   template <class Q, class K, class V, class Out, class... Ms>
-  requires tensor_like<Out>
+    requires tensor_like<Out>
   void step(Q const& q, K const& k, V const& v, Out&& out, Ms const&... ms) {
     impl::check_vq_types<Q, V, T, Ms...>();
     impl::read_modifiers<Ms...> read(ms...);

@@ -3,6 +3,5 @@
 
 void f(heed::recurrent_attention<float>& rnn, float const* row, float* out) {
   heed::inline_executor here;
-  rnn.reread(
-      row, 3, [&](heed::index) { return std::pair(row, row); }, out, heed::on{here});
+  rnn.reread(row, 3, [&](heed::index) { return std::pair(row, row); }, out, heed::on{here});
 }

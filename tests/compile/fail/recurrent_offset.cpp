@@ -2,6 +2,5 @@
 #include <heed/recurrent/step.hpp>
 
 void f(heed::recurrent_attention<float>& rnn, float const* row, float* out) {
-  rnn.reread(
-      row, 3, [&](heed::index) { return std::pair(row, row); }, out, heed::offset{3});
+  rnn.reread(row, 3, [&](heed::index) { return std::pair(row, row); }, out, heed::offset{3});
 }

@@ -1,7 +1,7 @@
 // expect: heed: lse, entropy and sink_logits belong to softmax
+#include <Eigen/Core>
 #include <heed/attention/attention.hpp>
 #include <vector>
-#include <Eigen/Core>
 
 void attend(Eigen::MatrixXf const& q, Eigen::MatrixXf const& k, Eigen::MatrixXf const& v, Eigen::MatrixXf& out,
             std::vector<float> const& sinks) {

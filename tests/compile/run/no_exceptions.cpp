@@ -24,7 +24,8 @@ void failed(char const* message) {
 int main() {
   Eigen::MatrixXf good(3, 8);
   heed::attention(q, q, q, good);
-  if (!good.isOnes(1e-6f)) return 3;
+  if (!good.isOnes(1e-6f))
+    return 3;
   heed::attention(q, k, v, out);
   return 2;  // not refused
 }
