@@ -93,7 +93,7 @@ class few_rows_pass {
   static few_rows_shape shape(problem<T> const& p) {
     few_rows_shape s;
     s.rows = p.q_len * p.group();
-    s.keys = keys_at_once(p);
+    s.keys = block_keys(p);
     for (index b = 0; b < p.batch; ++b)
       s.splits = std::max(s.splits, splits_of(p, p.band_of(b)));
     s.scratch = few_rows_scratch<T>::bytes(p, s.rows, s.keys);
@@ -104,12 +104,12 @@ class few_rows_pass {
 
   /// Into how many pieces a batch's keys are cut: a matter of its visible range alone.
   static index splits_of(problem<T> const& p, band const& b) {
-    index const keys = keys_at_once(p);
+    index const keys = block_keys(p);
     return std::clamp<index>(blocks_of(p, b, keys) * keys / split_keys, 1, most_splits);
   }
 
   /// Keys of a block.
-  static index keys_at_once(problem<T> const& p) {
+  static index block_keys(problem<T> const& p) {
     auto const row_bytes = [](operand const& x, bool converted) {
       return x.extents[3] * (converted ? index{sizeof(T)} : size_of(x.kind));
     };

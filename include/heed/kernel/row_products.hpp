@@ -24,12 +24,11 @@ inline constexpr int keys_beside = score_room;
 template <class Stored>
 inline constexpr int keys_at_once = lanes<float> == 16 || sizeof(Stored) == 1 ? keys_beside : 2;
 
-/// How far ahead rows are fetched into the second-level cache: evenly and in the order of addresses. The core alone
-/// looks some 1.5 KiB ahead once four rows share a load. Share of a plain read of 12 (float) to 22 GB/s (int8) while
-/// lines were asked for in runs of up to four, one row of q: 0.95 (float), 0.84 (half), 0.67 (int8) at 2 KiB, 0.94,
-/// 0.95, 0.85 at 8 KiB, 0.95, 0.96, 0.84 at 16 KiB; four rows: 0.86, 0.68, 0.48, then 0.86, 0.80, 0.55, then 0.89,
-/// 0.81, 0.56; 32 KiB gains nothing more. One by one, at 16 KiB: 1.04, 0.98 and 1.00, 0.85 (float and half; the plain
-/// read fetches nothing ahead itself) (`heed_bench_attention --benchmark_filter=decode/.*_32768`).
+/// How far ahead rows are fetched into the first-level cache: evenly, in the order of addresses, line by line. The core
+/// alone looks some 1.5 KiB ahead once four rows share a load. At 32768 keys 8 KiB lose a tenth to 16 with halves and
+/// bytes, 64 KiB gain nothing; floats without it take 1.03 times as long (one row) and 1.15 times (four); fetched into
+/// the second level only, floats take 1.05 times, narrower rows 0.99 to 1.05 times as long; lines asked for in runs of
+/// four cost a tenth (`heed_bench_attention --benchmark_filter=decode/.*_32768`).
 inline constexpr index fetched_bytes = 16384;
 
 /// Walks over the cache lines of rows in the order of addresses, `fetched_bytes` ahead of who reads them.
@@ -56,7 +55,7 @@ class row_fetcher {
   }
 
   HEED_ALWAYS_INLINE void next() {
-    __builtin_prefetch(reinterpret_cast<void const*>(at_), 0, 2);
+    __builtin_prefetch(reinterpret_cast<void const*>(at_), 0, 3);
     at_ += 64;
     if (--left_ == 0) {
       at_ += gap_;
