@@ -35,6 +35,7 @@ TEST_CASE("explain tells the path, the tiles and the splits", "[resources][contr
   CHECK(d.path == path::few_rows);
   CHECK(d.query_block == 4);
   CHECK(d.key_block == few_block_bytes / 256);
+  CHECK(explain(few.q, few.k, few.v, rotary{frequencies::standard(64), layout::half}).key_block == least_few_keys);
   CHECK(d.splits > 1);
   CHECK(d.splits <= 16);
   CHECK(d.offset == 8999);

@@ -108,13 +108,11 @@ class few_rows_pass {
     return std::clamp<index>(blocks_of(p, b, keys) * keys / split_keys, 1, most_splits);
   }
 
-  /// Keys of a block.
+  /// Keys of a block: few where rows are converted, so that the room for them fits the stack.
   static index block_keys(problem<T> const& p) {
-    auto const row_bytes = [](operand const& x, bool converted) {
-      return x.extents[3] * (converted ? index{sizeof(T)} : size_of(x.kind));
-    };
-    bool const converts_keys = key_tiles<T>::converts_keys(p, false, widening::as_read);
-    index const most = std::max(row_bytes(p.k, converts_keys), row_bytes(p.v, !in_registers<T>(p.v)));
+    if (key_tiles<T>::converts_keys(p, false, widening::as_read) || !in_registers<T>(p.v))
+      return least_few_keys;
+    index const most = std::max(p.dim * size_of(p.k.kind), p.dim_v * size_of(p.v.kind));
     return std::clamp(few_block_bytes / most / 64 * 64, least_few_keys, most_few_keys);
   }
 
