@@ -242,7 +242,7 @@ HEED_ALWAYS_INLINE inline bool sweep(modify_arguments<T> const& a, Maps const& m
     index const end = std::min(part.end, begin + w);
     bool const plane_hides = planes.fill(begin, end - begin), hides = plane_hides || Band || Maps::hide_keys;
     any_hidden = any_hidden || plane_hides;
-    for (index j = begin; j < end; ++j) {
+    auto const one = [&](index j, batch<T>& greatest) HEED_LAMBDA_INLINE {
       batch<T> const key(key_numbers<T>[static_cast<std::size_t>(j)]);
       batch<T> const plane_of = Planes ? load(strip + (j - begin) * w) : hidden;
       site<batch<T>> const at(query, batch<T>(static_cast<T>(block_begin + j)), position - key, a.batch, head);
@@ -254,8 +254,15 @@ HEED_ALWAYS_INLINE inline bool sweep(modify_arguments<T> const& a, Maps const& m
           seen[j] &= ~((mask_bits<T>(visible) ^ every_lane) << lane);
       }
       store(s + j * width, score);
-      top = heed::max(score, std::exchange(other, top));
+      greatest = heed::max(score, greatest);
+    };
+    index j = begin;
+    for (; j + 2 <= end; j += 2) {
+      one(j, top);
+      one(j + 1, other);
     }
+    if (j < end)
+      one(j, top);
   }
   store(a.maximum + lane, heed::max(top, other));
   return any_hidden;
