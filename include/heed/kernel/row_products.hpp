@@ -24,29 +24,40 @@ inline constexpr int keys_beside = score_room;
 template <class Stored>
 inline constexpr int keys_at_once = lanes<float> == 16 || sizeof(Stored) == 1 ? keys_beside : 2;
 
-/// How far ahead rows are fetched into the first-level cache: evenly, in the order of addresses, line by line. The core
-/// alone looks some 1.5 KiB ahead once four rows share a load. At 32768 keys 8 KiB lose a tenth to 16 with halves and
-/// bytes, 64 KiB gain nothing; floats without it take 1.03 times as long (one row) and 1.15 times (four); fetched into
-/// the second level only, floats take 1.05 times, narrower rows 0.99 to 1.05 times as long; lines asked for in runs of
-/// four cost a tenth (`heed_bench_attention --benchmark_filter=decode/.*_32768`).
-inline constexpr index fetched_bytes = 16384;
+/// Vectors of a value row that are summed at a time: beside one row alone eight, since four sums would wait for each
+/// other's multiply-adds.
+constexpr int vectors_beside(index rows) { return rows == 1 ? 8 : 4; }
 
-/// Walks over the cache lines of rows in the order of addresses, `fetched_bytes` ahead of who reads them.
+/// Whether value rows are then read once, not channels by channels.
+template <real T>
+constexpr bool in_one_pass(index rows, index dim_v) {
+  return dim_v <= vectors_beside(rows) * lanes<T>;
+}
+
+/// How far ahead rows are fetched into the first-level cache: evenly, in the order of addresses, line by line. Rows that
+/// are read once, front to back, need what passes while memory answers: 2, 4 and 8 KiB are equal at 32768 keys, 16 KiB
+/// take 1 to 3 % longer, at 512 keys 5 to 7 %. Of values that are read in passes over their channels the first pass
+/// overtakes the addresses: 12 KiB cost halves and bytes 2 to 4 %, 8 KiB 6 to 8 %, 24 KiB gain nothing. Without it,
+/// 32768 keys take 1.1 to 1.3 times as long; fetched into the second level only, up to 1.05 times; lines asked for in
+/// pairs 1.02 to 1.05 times (`heed_bench_attention --benchmark_filter=decode`, old and new in turns on the same rows).
+inline constexpr index fetched_bytes = 6144, fetched_bytes_in_passes = 16384;
+
+/// Walks over the cache lines of rows in the order of addresses, ahead of who reads them.
 template <class Stored>
 class row_fetcher {
  public:
   static constexpr index line = 64 / static_cast<index>(sizeof(Stored));
 
-  row_fetcher(Stored const* rows, index ld, index n)
+  row_fetcher(Stored const* rows, index ld, index n, bool one_pass = true)
       : at_(reinterpret_cast<std::uintptr_t>(rows)), lines_((n + line - 1) / line),
         gap_(static_cast<std::uintptr_t>((ld - lines_ * line) * static_cast<index>(sizeof(Stored)))), left_(lines_) {
-    index const ahead = std::max<index>(1, fetched_bytes / (n * static_cast<index>(sizeof(Stored))));
+    index const bytes = one_pass ? fetched_bytes : fetched_bytes_in_passes;
+    index const ahead = std::max<index>(1, bytes / (n * static_cast<index>(sizeof(Stored))));
     at_ += static_cast<std::uintptr_t>(ahead * ld * static_cast<index>(sizeof(Stored)));
   }
 
   /// For who reads `Count` elements from channel c on in `steps` equal steps of work, at most a vector each: asks for
-  /// the line that falls to this step, if one does. Asked for in runs of two or four, the same lines take a tenth
-  /// longer. Rows behind the last are asked for, too: that reads nothing.
+  /// the line that falls to this step, if one does. Rows behind the last are asked for, too: that reads nothing.
   template <index Count>
   HEED_ALWAYS_INLINE void follow(index c, int step = 0, int steps = 1) {
     constexpr index lines = Count / line;
@@ -148,14 +159,18 @@ HEED_ALWAYS_INLINE inline void sum_tile(Stored const* v, index ldv, index n, T c
 template <int R, class Stored, real T>
 HEED_NOINLINE void sum_rows(Stored const* v, index ldv, index n, T const* w, index ldw, index dim_v, T* acc,
                             index ldacc, T const* rescale) {
-  row_fetcher<Stored> ahead(v, ldv, dim_v);
+  constexpr int most = vectors_beside(R);
+  row_fetcher<Stored> ahead(v, ldv, dim_v, in_one_pass<T>(R, dim_v));
   index c = 0;
   auto const part = [&](auto vectors) HEED_LAMBDA_INLINE {
     sum_tile<R, vectors>(v, ldv, n, w, ldw, c, dim_v, acc, ldacc, rescale, ahead);
     c += vectors * lanes<T>;
   };
-  while (c + 4 * lanes<T> <= dim_v)
-    part(std::integral_constant<int, 4>{});
+  while (c + most * lanes<T> <= dim_v)
+    part(std::integral_constant<int, most>{});
+  if constexpr (most > 4)
+    if (c + 4 * lanes<T> <= dim_v)
+      part(std::integral_constant<int, 4>{});
   while (c < dim_v)
     part(std::integral_constant<int, 1>{});
 }
