@@ -9,8 +9,7 @@
 /// - `HEED_STACK_SCRATCH_BYTES`: scratch a call may keep on the stack before it allocates (default 64 KiB).
 
 #if defined(__FINITE_MATH_ONLY__) && __FINITE_MATH_ONLY__ && !defined(HEED_ALLOW_FINITE_MATH)
-#error                                                                                                                 \
-    "heed: -ffinite-math-only (part of -ffast-math) breaks masks, which are minus infinity; define HEED_ALLOW_FINITE_MATH to insist"
+#error "heed: -ffinite-math-only (in -ffast-math) breaks masks, minus infinity; HEED_ALLOW_FINITE_MATH insists"
 #endif
 
 #ifndef HEED_FAIL

@@ -1,3 +1,3 @@
-// expect: heed: -ffinite-math-only .part of -ffast-math. breaks masks, which are minus infinity
+// expect: heed: -ffinite-math-only .in -ffast-math. breaks masks, minus infinity
 // flags: -ffinite-math-only
 #include <heed/config.hpp>
