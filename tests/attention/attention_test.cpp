@@ -8,6 +8,7 @@
 
 #include "attention/call.hpp"
 #include "support/compare.hpp"
+#include "support/golden.hpp"
 
 #include <Eigen/Dense>
 
@@ -309,25 +310,15 @@ TEST_CASE("Eigen objects of every kind: Map, Block, Ref, transpose, both orders"
 }
 
 TEST_CASE("The golden rows of the formulas, through the kernels", "[contract]") {
-  Eigen::MatrixXd q(6, 4), k(6, 4), v(6, 3), out(6, 3);
-  for (index i = 0; i < 6; ++i)
-    for (index t = 0; t < 4; ++t) {
-      auto const p = static_cast<double>(i), c = static_cast<double>(t);
-      q(i, t) = std::sin(0.7 * p + 1.3 * c + 0.1);
-      k(i, t) = std::cos(0.9 * p - 0.5 * c + 0.2);
-      if (t < 3)
-        v(i, t) = std::sin(0.3 * p * p + 0.8 * c);
-    }
+  golden_rows rows;
   auto const check = [&](char const* name, std::array<double, 3> const& last, double sum, auto const&... ms) {
     INFO(name);
-    attend({view<double const, 4>(q.data(), {1, 1, 6, 4}, {0, 0, 1, 6}),
-            view<double const, 4>(k.data(), {1, 1, 6, 4}, {0, 0, 1, 6}),
-            view<double const, 4>(v.data(), {1, 1, 6, 3}, {0, 0, 1, 6}),
-            view<double, 4>(out.data(), {1, 1, 6, 3}, {18, 18, 1, 6})},
+    attend({view<double const, 4>(rows.q.data(), {1, 1, 6, 4}, {0, 0, 1, 6}),
+            view<double const, 4>(rows.k.data(), {1, 1, 6, 4}, {0, 0, 1, 6}),
+            view<double const, 4>(rows.v.data(), {1, 1, 6, 3}, {0, 0, 1, 6}),
+            view<double, 4>(rows.out.data(), {1, 1, 6, 3}, {18, 18, 1, 6})},
            request(ms...));
-    for (index c = 0; c < 3; ++c)
-      CHECK(out(5, c) == Approx(last[static_cast<std::size_t>(c)]).margin(0.6e-8).epsilon(0));
-    CHECK(out.sum() == Approx(sum).margin(0.6e-10).epsilon(1e-11));
+    rows.check_out(last[0], last[1], last[2], sum);
   };
   std::vector<double> const ones{1};
   check("softmax causal", {0.25677934, 0.24021222, 0.07793559}, 7.3433745990, causal{});

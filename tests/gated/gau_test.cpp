@@ -1,5 +1,6 @@
 #include "support/catch.hpp"
 #include "support/compare.hpp"
+#include "support/golden.hpp"
 #include "support/random.hpp"
 
 #include <heed/attention/score.hpp>
@@ -140,19 +141,10 @@ TEMPLATE_TEST_CASE("GAU whose rows see only themselves is a gated linear unit", 
 }
 
 TEST_CASE("GAU's attention gives the golden rows", "[identities]") {
-  Eigen::MatrixXd q(6, 4), k(6, 4), v(6, 3), out(6, 3);
-  for (index i = 0; i < 6; ++i)
-    for (index t = 0; t < 4; ++t) {
-      auto const p = static_cast<double>(i), c = static_cast<double>(t);
-      q(i, t) = std::sin(0.7 * p + 1.3 * c + 0.1);
-      k(i, t) = std::cos(0.9 * p - 0.5 * c + 0.2);
-      if (t < 3)
-        v(i, t) = std::sin(0.3 * p * p + 0.8 * c);
-    }
+  golden_rows rows;
   auto const golden = [&](double a, double b, double c, double sum, auto const&... ms) {
-    heed::attention(q, k, v, out, ms...);
-    CHECK((out.row(5) - Eigen::RowVector3d(a, b, c)).cwiseAbs().maxCoeff() <= 0.6e-8);
-    CHECK(out.sum() == Approx(sum).margin(0.6e-10).epsilon(1e-11));
+    heed::attention(rows.q, rows.k, rows.v, rows.out, ms...);
+    rows.check_out(a, b, c, sum);
   };
   golden(0.03812620, -0.01178843, -0.05455236, 0.4337387498, squared_relu{fixed{6}});
   golden(0.02541747, -0.00785895, -0.03636824, 0.2891591665, squared_relu{fixed{1}}, scale{1.0 / 6});

@@ -1,6 +1,7 @@
 #include "gated/naive_linear.hpp"
 #include "support/catch.hpp"
 #include "support/counting_allocator.hpp"
+#include "support/golden.hpp"
 
 #include <heed/core/thread_pool.hpp>
 #include <heed/gated/linear.hpp>
@@ -87,27 +88,14 @@ TEST_CASE("Linear attention equals its masked quadratic form", "[identities]") {
 }
 
 TEST_CASE("Linear attention gives the golden rows", "[identities]") {
-  Eigen::MatrixXd q(6, 4), k(6, 4), v(6, 3), out(6, 3);
-  for (index i = 0; i < 6; ++i)
-    for (index t = 0; t < 4; ++t) {
-      auto const p = static_cast<double>(i), c = static_cast<double>(t);
-      q(i, t) = std::sin(0.7 * p + 1.3 * c + 0.1);
-      k(i, t) = std::cos(0.9 * p - 0.5 * c + 0.2);
-      if (t < 3)
-        v(i, t) = std::sin(0.3 * p * p + 0.8 * c);
-    }
-  auto const golden = [&](double a, double b, double c, double sum) {
-    Eigen::RowVector3d const last(a, b, c);
-    CHECK((out.row(5) - last).cwiseAbs().maxCoeff() <= 0.6e-8);
-    CHECK(out.sum() == Approx(sum).margin(0.6e-10).epsilon(1e-11));
-  };
-  linear_attention(q, k, v, out, causal{}, elu_plus_one{}, normalized{});
-  golden(0.34774137, 0.59324318, 0.47889163, 10.0405736041);
-  linear_attention(q, k, v, out, exponential{}, causal{});
-  golden(0.36172097, 0.62437529, 0.50829193, 10.2218031410);
+  golden_rows rows;
+  linear_attention(rows.q, rows.k, rows.v, rows.out, causal{}, elu_plus_one{}, normalized{});
+  rows.check_out(0.34774137, 0.59324318, 0.47889163, 10.0405736041);
+  linear_attention(rows.q, rows.k, rows.v, rows.out, exponential{}, causal{});
+  rows.check_out(0.36172097, 0.62437529, 0.50829193, 10.2218031410);
   std::vector<double> const gamma{0.9};
-  linear_attention(q, k, v, out, identity{}, causal{}, unnormalized{}, scale{1}, decay{gamma});
-  golden(-0.02270045, -1.20431727, -1.65541139, -12.4262721620);
+  linear_attention(rows.q, rows.k, rows.v, rows.out, identity{}, causal{}, unnormalized{}, scale{1}, decay{gamma});
+  rows.check_out(-0.02270045, -1.20431727, -1.65541139, -12.4262721620);
 }
 
 TEST_CASE("Linear attention: offsets and lengths", "[contract]") {

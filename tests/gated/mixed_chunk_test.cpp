@@ -1,6 +1,7 @@
 #include "support/catch.hpp"
 #include "support/compare.hpp"
 #include "support/counting_allocator.hpp"
+#include "support/golden.hpp"
 #include "support/random.hpp"
 
 #include <heed/core/thread_pool.hpp>
@@ -114,23 +115,11 @@ TEST_CASE("Mixed chunk attention: lengths, gate, rotary", "[contract]") {
 }
 
 TEST_CASE("Mixed chunk attention gives the golden rows", "[identities]") {
-  Eigen::MatrixXd q(6, 4), k(6, 4), v(6, 3), out(6, 3);
-  for (index i = 0; i < 6; ++i)
-    for (index t = 0; t < 4; ++t) {
-      auto const p = static_cast<double>(i), c = static_cast<double>(t);
-      q(i, t) = std::sin(0.7 * p + 1.3 * c + 0.1);
-      k(i, t) = std::cos(0.9 * p - 0.5 * c + 0.2);
-      if (t < 3)
-        v(i, t) = std::sin(0.3 * p * p + 0.8 * c);
-    }
-  auto const golden = [&](double a, double b, double c, double sum) {
-    CHECK((out.row(5) - Eigen::RowVector3d(a, b, c)).cwiseAbs().maxCoeff() <= 0.6e-8);
-    CHECK(out.sum() == Approx(sum).margin(0.6e-10).epsilon(1e-11));
-  };
-  mixed_chunk_attention(q, k, q, k, v, out, chunks{3}, causal{});
-  golden(0.26905478, -0.16374096, -0.49721362, -3.1033544995);
-  mixed_chunk_attention(q, k, q, k, v, out, chunks{3});
-  golden(0.04952784, -0.34056970, -0.52408223, -0.6102125210);
+  golden_rows rows;
+  mixed_chunk_attention(rows.q, rows.k, rows.q, rows.k, rows.v, rows.out, chunks{3}, causal{});
+  rows.check_out(0.26905478, -0.16374096, -0.49721362, -3.1033544995);
+  mixed_chunk_attention(rows.q, rows.k, rows.q, rows.k, rows.v, rows.out, chunks{3});
+  rows.check_out(0.04952784, -0.34056970, -0.52408223, -0.6102125210);
 }
 
 TEMPLATE_TEST_CASE("Mixed chunk attention: one chunk is gated squared-ReLU attention", "[identities]", double, float) {

@@ -1,9 +1,9 @@
 #include <heed/attention/modifiers.hpp>
 #include <heed/position/rotary.hpp>
 
-#include "support/catch.hpp"
 #include "support/compare.hpp"
 #include "support/counting_allocator.hpp"
+#include "support/golden.hpp"
 #include "support/guarded.hpp"
 #include "support/random.hpp"
 
@@ -43,14 +43,6 @@ constexpr double tolerance = std::is_same_v<T, double>        ? 2e-14
                              : std::is_same_v<T, Eigen::half> ? 0x1p-11
                                                               : 0x1p-8;
 
-tensor<double, 2> golden_queries() {
-  tensor<double, 2> q({6, 4});
-  for (index i = 0; i < 6; ++i)
-    for (index t = 0; t < 4; ++t)
-      q(i, t) = std::sin(0.7 * static_cast<double>(i) + 1.3 * static_cast<double>(t) + 0.1);
-  return q;
-}
-
 double dot(tensor<double, 2> const& x, index i, tensor<double, 2> const& y, index j) {
   double sum = 0;
   for (index c = 0; c < x.extent(1); ++c)
@@ -61,7 +53,7 @@ double dot(tensor<double, 2> const& x, index i, tensor<double, 2> const& y, inde
 // --- contract ------------------------------------------------------------------------------------------------------
 
 TEST_CASE("rotary: the golden vectors of both layouts", "[reference]") {
-  auto interleaved = golden_queries(), half = golden_queries();
+  Eigen::MatrixXd interleaved = golden_rows().q, half = interleaved;
   rotary(frequencies::standard(4), layout::interleaved).apply(interleaved, 0);
   rotary(frequencies::standard(4), layout::half).apply(half, 0);
   double const expected[2][4] = {{-0.75090284, 0.46136778, -0.99025231, -0.21196099},

@@ -6,6 +6,7 @@
 
 #include "support/compare.hpp"
 #include "support/counting_allocator.hpp"
+#include "support/golden.hpp"
 #include "support/random.hpp"
 
 // recurrent_attention: the same as attention, row by row, with a state that does not grow.
@@ -150,20 +151,15 @@ TEMPLATE_TEST_CASE("Rereading equals the rows of causal prefill", "[identities]"
 }
 
 TEST_CASE("Golden rows, read one key at a time", "[contract]") {
-  Eigen::MatrixXd q(6, 4), k(6, 4), v(6, 3);
-  for (int i = 0; i < 6; ++i)
-    for (int t = 0; t < 4; ++t) {
-      q(i, t) = std::sin(0.7 * i + 1.3 * t + 0.1);
-      k(i, t) = std::cos(0.9 * i - 0.5 * t + 0.2);
-      if (t < 3)
-        v(i, t) = std::sin(0.3 * i * i + 0.8 * t);
-    }
+  golden_rows const rows;
   recurrent_attention<double> network(4, 3);
   Eigen::VectorXd out(3), entropies(1);
   // Rows by value, as Eigen vectors: what a source that computes them would return.
-  auto const source = [&](index j) { return std::pair<Eigen::VectorXd, Eigen::VectorXd>(k.row(j), v.row(j)); };
+  auto const source = [&](index j) {
+    return std::pair<Eigen::VectorXd, Eigen::VectorXd>(rows.k.row(j), rows.v.row(j));
+  };
   auto const last = [&](auto const&... ms) {
-    Eigen::VectorXd const query = q.row(5);
+    Eigen::VectorXd const query = rows.q.row(5);
     network.reread(query, 5, source, out, ms...);
     return out;
   };
