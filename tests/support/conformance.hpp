@@ -53,7 +53,8 @@ struct stored_tensor {
     detail::expect(rank() <= Rank, "conformance: a tensor of rank ", rank(), " does not fit rank ", Rank);
     index_array<Rank> extents;
     extents.fill(1);
-    std::copy(shape.begin(), shape.end(), extents.end() - rank());
+    for (index i = 0; i < rank(); ++i)
+      extents[static_cast<std::size_t>(Rank - rank() + i)] = shape[static_cast<std::size_t>(i)];
     tensor<T, Rank> result(extents);
     for (index i = 0; i < result.size(); ++i)
       result.data()[i] = static_cast<T>((*this)[i]);
