@@ -179,6 +179,47 @@ TEMPLATE_TEST_CASE("rotator: bits depend on the position alone, not on the way t
   }
 }
 
+TEMPLATE_TEST_CASE("rotator: rows at once are the rows one by one, bit for bit", "[identities]", float, double) {
+  generator random(7);
+  INFO(random);
+  for (index pairs : pair_counts)
+    for (bool interleaved : {false, true})
+      for (double begin : {0.0, 5.0, 250.0, -20.0, -257.0, 0.5, 0x1p53 - 8}) {
+        index const rows = random.whole(0, 40), from_ld = 2 * pairs + 3, to_ld = 2 * pairs + 1;
+        // Mostly one by one; a repeated, a skipped, a halved and a backward step among them.
+        std::vector<double> positions(static_cast<std::size_t>(rows));
+        double next = begin;
+        for (double& position : positions) {
+          position = next;
+          double const steps[] = {0, 2, 0.5, -3};
+          next += random.whole(0, 9) == 0 ? steps[random.whole(0, 3)] : 1;
+        }
+        std::vector<TestType> from(static_cast<std::size_t>(rows * from_ld));
+        for (auto& e : from)
+          e = static_cast<TestType>(random.normal());
+        std::vector<TestType> to(static_cast<std::size_t>(rows * to_ld), TestType(3)), expected = to, in_place = from;
+
+        fixture<TestType> together(pairs, interleaved, 1.25), apart(pairs, interleaved, 1.25);
+        auto const position = [&](index i) { return positions[static_cast<std::size_t>(i)]; };
+        together.rotate.rotate_rows(rows, position, from.data(), from_ld, to.data(), to_ld);
+        together.rotate.rotate_rows(rows, position, in_place.data(), from_ld, in_place.data(), from_ld);
+        for (index i = 0; i < rows; ++i) {
+          apart.rotate.seek(position(i));
+          apart.rotate.rotate(from.data() + i * from_ld, expected.data() + i * to_ld);
+          apart.rotate.rotate(from.data() + i * from_ld);
+        }
+        INFO(rows << " rows of " << pairs << " pairs, interleaved " << interleaved << ", from position " << begin);
+        REQUIRE(std::memcmp(to.data(), expected.data(), to.size() * sizeof(TestType)) == 0);
+        REQUIRE(std::memcmp(in_place.data(), from.data(), from.size() * sizeof(TestType)) == 0);
+        REQUIRE(together.guard_is_whole());
+        std::vector<TestType> after(static_cast<std::size_t>(2 * pairs), TestType(1)), wanted = after;
+        together.rotate.rotate(after.data());  // the position sought last still stands
+        apart.rotate.rotate(wanted.data());
+        if (rows > 0)
+          REQUIRE(std::memcmp(after.data(), wanted.data(), after.size() * sizeof(TestType)) == 0);
+      }
+}
+
 TEMPLATE_TEST_CASE("rotator: rotate_inverse undoes rotate, attention factor included", "[identities]", float, double) {
   generator random(5);
   INFO(random);

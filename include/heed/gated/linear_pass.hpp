@@ -245,10 +245,7 @@ class linear_pass {
     if (!call_.turns)
       return;
     rotator<T> turning(call_.turn, turning_);
-    for (index i = 0; i < n; ++i) {
-      turning.seek(static_cast<double>(position + i));
-      turning.rotate(to + i * r);
-    }
+    turning.rotate_rows(n, [&](index i) { return static_cast<double>(position + i); }, to, r, to, r);
   }
 
   /// The chunk's keys into the state: S ← (Π gains) S + Σ_j (gains after j) φ(k_j) v_jᵀ.
@@ -304,10 +301,8 @@ class linear_pass {
   }
   void turn_rows(index first, index count, index lines) {
     rotator<T> turning(call_.turn, turning_);
-    for (index i = 0; i < count; ++i) {
-      turning.seek(static_cast<double>(call_.keys_before + offset_ + first + i));
-      turning.rotate(mapped_ + i * lines);
-    }
+    auto const position = [&](index i) { return static_cast<double>(call_.keys_before + offset_ + first + i); };
+    turning.rotate_rows(count, position, mapped_, lines, mapped_, lines);
   }
 
   /// Rows of one head, the first of them at the chunk's position `place`, over the chunk's keys and the state.

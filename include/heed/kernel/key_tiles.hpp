@@ -143,15 +143,12 @@ class key_tiles {
     std::optional<rotator<T>>& turning = rotators_[far];
     if (!turning)
       turning.emplace(call_->position.key_rotation(), turning_[far]);
-    index const ld = padded(call_->dim), turned = 2 * turning->pairs();
-    for (index j = 0; j < block_.end - block_.begin; ++j) {
-      T const* const row = from.data + j * from.ld;
-      T* const to = tile.room + j * ld;
-      turning->seek(call_->position.key_turn(which, block_.begin + j));
-      turning->rotate(row, to);
-      if (row != to)
-        std::copy(row + turned, row + call_->dim, to + turned);
-    }
+    index const ld = padded(call_->dim), turned = 2 * turning->pairs(), n = block_.end - block_.begin;
+    auto const position = [&](index j) { return call_->position.key_turn(which, block_.begin + j); };
+    turning->rotate_rows(n, position, from.data, from.ld, tile.room, ld);
+    if (from.data != tile.room && turned < call_->dim)
+      for (index j = 0; j < n; ++j)
+        std::copy(from.data + j * from.ld + turned, from.data + j * from.ld + call_->dim, tile.room + j * ld + turned);
     tile.ready = true;
   }
 

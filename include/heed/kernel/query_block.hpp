@@ -201,10 +201,8 @@ class query_packer {
   void turn(query_block<T> const& to, index lane, index count, position_code::product which, band const& b) {
     if (!rotator_)
       rotator_.emplace(call_->position.turn, turning_);
-    for (index i = 0; i < count; ++i) {
-      rotator_->seek(call_->position.query_position(which, b.position(to.row[lane + i])));
-      rotator_->rotate(rows_ + i * padded());
-    }
+    auto const position = [&](index i) { return call_->position.query_position(which, b.position(to.row[lane + i])); };
+    rotator_->rotate_rows(count, position, rows_, padded(), rows_, padded());
   }
 
   problem<T> const* call_ = nullptr;

@@ -278,16 +278,28 @@ class rotator {
   void rotate(T* row) const { rotate(row, row); }
 
   /// The same from one row into another, whose other channels stay.
-  void rotate(T const* row, T* to) const {
-    batch<T> const plus(T(1));
-    what_.interleaved ? turn_interleaved<false>(row, to, plus) : turn_halves<false>(row, to, plus);
+  void rotate(T const* row, T* to) const { turn_all<false>(row, to, batch<T>(T(1))); }
+
+  /// `seek(position(i))` and `rotate` for rows 0 … n − 1, with the same bits: those whose positions follow one by one keep
+  /// their angles in registers. `from` and `to` may be the same rows.
+  template <class Positions>
+  void rotate_rows(index n, Positions const& position, T const* from, index from_ld, T* to, index to_ld) {
+    for (index i = 0; i < n;) {
+      double const p = position(i), end = (std::floor(p / stride) + 1) * stride;
+      seek(p);
+      rotate(from + i * from_ld, to + i * to_ld);
+      index const next = ++i;
+      bool const whole = whole_ == p && p < 0x1p53;
+      double expected = p + 1;
+      for (; whole && i < n && expected < end && position(i) == expected; ++i)
+        expected += 1;
+      if (i > next)
+        rotate_next(i - next, from + next * from_ld, from_ld, to + next * to_ld, to_ld);
+    }
   }
 
   /// Undoes `rotate` at the same position: turns back and divides by the attention factor.
-  void rotate_inverse(T* row) const {
-    batch<T> const scale(inverse_scale_);
-    what_.interleaved ? turn_interleaved<true>(row, row, scale) : turn_halves<true>(row, row, scale);
-  }
+  void rotate_inverse(T* row) const { turn_all<true>(row, row, batch<T>(inverse_scale_)); }
 
  private:
   // A whole position is reached from the multiple of 256 below it: at most 15 turns by 16 theta, then at most 15 by
@@ -382,49 +394,74 @@ class rotator {
     });
   }
 
-  template <bool Back>
-  HEED_ALWAYS_INLINE void turn_interleaved(T const* row, T* to, batch<T> const& scale) const {
-    index const n = 2 * what_.pairs;
-    auto const turned = [&](batch<T> const& x, index c) HEED_LAMBDA_INLINE {
-      batch<T> const s = load(sin_ + c);
-      batch<T> const other = impl::swap_pairs<T>(x);
-      if constexpr (Back)
-        return impl::fnma<T>(other, s, x * load(cos_ + c)) * scale;
-      else
-        return fma(other, s, x * load(cos_ + c));
-    };
-    index c = 0;
-    for (; c + lanes<T> <= n; c += lanes<T>)
-      store(to + c, turned(load(row + c), c));
-    if (c < n)
-      store_first(to + c, turned(load_first(row + c, n - c), c), n - c);
+  /// n rows at the n whole positions after the one sought, all below the next multiple of the stride.
+  void rotate_next(index n, T const* from, index from_ld, T* to, index to_ld) {
+    for (index t = 0; t < what_.pairs; t += lanes<T>) {
+      turn current[turns], one[turns];
+      unroll<turns>([&](int i) HEED_LAMBDA_INLINE {
+        current[i] = turn::at(now_, t + i * lanes<double>);
+        one[i] = turn::at(one_, t + i * lanes<double>);
+      });
+      for (index row = 0; row < n; ++row) {
+        unroll<turns>([&](int i) HEED_LAMBDA_INLINE { current[i].by(one[i]); });
+        write(current, t);
+        turn_piece<false>(from + row * from_ld, to + row * to_ld, t, batch<T>(T(1)));
+      }
+      unroll<turns>([&](int i) HEED_LAMBDA_INLINE { current[i].put(now_, t + i * lanes<double>); });
+    }
+    whole_ += static_cast<double>(n);
+    position_ = whole_;
   }
 
   template <bool Back>
-  HEED_ALWAYS_INLINE void turn_halves(T const* row, T* to, batch<T> const& scale) const {
-    index const n = what_.pairs;
-    auto const turn_both = [&](batch<T>& x, batch<T>& y, index t) HEED_LAMBDA_INLINE {
-      batch<T> const c = load(cos_ + t), s = load(sin_ + t), a = x;
-      if constexpr (Back) {
-        x = fma(y, s, a * c) * scale;
-        y = impl::fnma<T>(a, s, y * c) * scale;
-      } else {
-        x = impl::fnma<T>(y, s, a * c);
-        y = fma(a, s, y * c);
-      }
-    };
-    index t = 0;
-    for (; t + lanes<T> <= n; t += lanes<T>) {
-      batch<T> x = load(row + t), y = load(row + n + t);
-      turn_both(x, y, t);
+  void turn_all(T const* row, T* to, batch<T> const& scale) const {
+    for (index t = 0; t < what_.pairs; t += lanes<T>)
+      turn_piece<Back>(row, to, t, scale);
+  }
+
+  /// Pairs [t, t + lanes) of a row, or as many as there are.
+  template <bool Back>
+  HEED_ALWAYS_INLINE void turn_piece(T const* row, T* to, index t, batch<T> const& scale) const {
+    if (!what_.interleaved)
+      return turn_halves<Back>(row, to, t, scale);
+    index const n = 2 * what_.pairs;
+    for (index c = 2 * t; c < std::min(n, 2 * (t + lanes<T>)); c += lanes<T>)
+      turn_interleaved<Back>(row + c, to + c, c, n - c, scale);
+  }
+
+  template <bool Back>
+  HEED_ALWAYS_INLINE void turn_interleaved(T const* from, T* to, index c, index left, batch<T> const& scale) const {
+    batch<T> const x = left < lanes<T> ? load_first(from, left) : load(from);
+    batch<T> const s = load(sin_ + c), other = impl::swap_pairs<T>(x);
+    batch<T> turned = x * load(cos_ + c);
+    if constexpr (Back)
+      turned = impl::fnma<T>(other, s, turned) * scale;
+    else
+      turned = fma(other, s, turned);
+    left < lanes<T> ? store_first(to, turned, left) : store(to, turned);
+  }
+
+  template <bool Back>
+  HEED_ALWAYS_INLINE void turn_halves(T const* row, T* to, index t, batch<T> const& scale) const {
+    index const n = what_.pairs, left = n - t;
+    bool const whole = left >= lanes<T>;
+    batch<T> const a = whole ? load(row + t) : load_first(row + t, left);
+    batch<T> const b = whole ? load(row + n + t) : load_first(row + n + t, left);
+    batch<T> const c = load(cos_ + t), s = load(sin_ + t);
+    batch<T> x, y;
+    if constexpr (Back) {
+      x = fma(b, s, a * c) * scale;
+      y = impl::fnma<T>(a, s, b * c) * scale;
+    } else {
+      x = impl::fnma<T>(b, s, a * c);
+      y = fma(a, s, b * c);
+    }
+    if (whole) {
       store(to + t, x);
       store(to + n + t, y);
-    }
-    if (t < n) {
-      batch<T> x = load_first(row + t, n - t), y = load_first(row + n + t, n - t);
-      turn_both(x, y, t);
-      store_first(to + t, x, n - t);
-      store_first(to + n + t, y, n - t);
+    } else {
+      store_first(to + t, x, left);
+      store_first(to + n + t, y, left);
     }
   }
 
