@@ -184,7 +184,7 @@ TEMPLATE_TEST_CASE("all_finite finds a single number that is not, and looks at n
   using T = TestType;
   T const nan = std::numeric_limits<T>::quiet_NaN(), infinity = std::numeric_limits<T>::infinity();
   for (index n : channel_counts)
-    for (index rows : {1, 3}) {
+    for (index rows : {1, 3, 4, 9}) {
       index const ld = n + 2;
       std::vector<T> x(static_cast<std::size_t>(rows * ld), nan);  // the gaps stay NaN
       for (index r = 0; r < rows; ++r)

@@ -153,6 +153,25 @@ TEMPLATE_TEST_CASE("values are w · v beside the rescaled sums", "[contract]", f
       }
 }
 
+TEMPLATE_TEST_CASE("values without a rescale are stored over whatever stood there", "[contract][edges]", float,
+                   double) {
+  using T = TestType;
+  constexpr index width = block_lanes<T>;
+  generator random(12);
+  INFO(random);
+  for (int vectors = 1; vectors <= block_vectors<T>; ++vectors)
+    for (index dim_v : dims) {
+      value_case<T> x(7, dim_v, dim_v + 3, random);
+      std::fill(x.rescale.begin(), x.rescale.end(), T(0));
+      auto o = x.o;
+      for (index c = 0; c < dim_v; ++c)
+        std::fill_n(o.begin() + c * width, vectors * lanes<T>, std::numeric_limits<T>::quiet_NaN());
+      values<T>(vectors, x.v.data(), x.ld, x.n, x.w.data(), dim_v, o.data(), nullptr);
+      CAPTURE(vectors, dim_v);
+      REQUIRE(x.wrong(o, vectors, std::vector<std::uint64_t>(7, ~std::uint64_t{0}), 0) == 0);
+    }
+}
+
 TEMPLATE_TEST_CASE("guarded_values lets no hidden value through", "[contract][edges]", float, double) {
   using T = TestType;
   constexpr index width = block_lanes<T>;

@@ -244,24 +244,25 @@ HEED_NOINLINE void unpack_lanes(T const* from, index width, index n, T const* fa
   }
 }
 
-/// Whether all rows × n numbers, in any storage, are finite: x·0 is 0 for exactly those.
+/// Whether all rows × n numbers, in any storage, are finite: x·0 is 0 for exactly those. Rows by fours, each with a sum
+/// of its own, which need not wait for each other.
 template <class Stored>
 HEED_NOINLINE bool all_finite(Stored const* p, index ld, index rows, index n) {
   using T = std::conditional_t<std::same_as<Stored, double>, double, float>;
-  constexpr index w = lanes<T>;
+  constexpr index w = lanes<T>, at_once = 4;
   batch<T> const zero(T(0));
-  for (index r = 0; r < rows; ++r) {
-    batch<T> sum = zero;
-    Stored const* row = p + r * ld;
-    index c = 0;
-    for (; c + w <= n; c += w)
-      sum = fma(load_widened(row + c), zero, sum);
-    if (c < n)
-      sum = fma(load_widened_first(row + c, n - c), zero, sum);
-    if (heed::any<T>(not_equal<T>(sum, zero)))
-      return false;
-  }
-  return true;
+  batch<T> sum[at_once] = {zero, zero, zero, zero};
+  auto const add = [&](Stored const* row, index c, batch<T>& to) HEED_LAMBDA_INLINE {
+    to = fma(c + w <= n ? load_widened(row + c) : load_widened_first(row + c, n - c), zero, to);
+  };
+  index r = 0;
+  for (; r + at_once <= rows; r += at_once)
+    for (index c = 0; c < n; c += w)
+      unroll<at_once>([&](int i) HEED_LAMBDA_INLINE { add(p + (r + i) * ld, c, sum[i]); });
+  for (; r < rows; ++r)
+    for (index c = 0; c < n; c += w)
+      add(p + r * ld, c, sum[0]);
+  return !heed::any<T>(not_equal<T>((sum[0] + sum[1]) + (sum[2] + sum[3]), zero));
 }
 
 /// The same for n numbers that stand `stride` apart.

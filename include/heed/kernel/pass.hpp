@@ -173,6 +173,7 @@ class pass {
     }
     if constexpr (Rule != normalizer_rule::none)
       for (index i = 0; i < blocks; ++i) {
+        own_.blocks[i].settle(call_.dim_v);
         join_before<Rule, Entropy>(own_.blocks[i], call_.dim_v, call_.unit());
         own_.writer.template write<Rule>(own_.blocks[i]);
       }
@@ -389,7 +390,7 @@ class pass {
   void product(query_block<T>& block, segment const& part, position_code::product which, T* s, T* maximum) {
     tile_rows_at<T> const k = own_.tiles.keys(which, block_begin_ + part.begin);
     index const lane = part.first * lanes<T>, n = part.end - part.begin;
-    index const step = call_.additive() && s == own_.s ? 12 : n;  // a multiple of every tile's height
+    index const step = call_.additive() && s == own_.s ? 24 : n;  // a multiple of every tile's height
     for (index j = 0; j < n; j += step) {
       if (step < n) {  // a few rows' share of the planes, which the product hides
         index const count = part.count * lanes<T>, row = lane + count * j / n;
@@ -489,11 +490,16 @@ class pass {
     index const lane = part.first * lanes<T>, n = part.end - part.begin;
     T const* const rows = v.data + part.begin * v.ld;
     T const* const w = own_.s + part.begin * width + lane;
+    bool const stores = block.fresh && !guarded && part.count == block.vectors;
+    if (stores)
+      block.fresh = false;
+    else
+      block.settle(call_.dim_v);
     if (guarded)
       guarded_values(part.count, rows, v.ld, n, w, seen_by(part) + part.begin, static_cast<int>(lane), call_.dim_v,
                      block.o + lane, own_.rescale + lane);
     else
-      values<T>(part.count, rows, v.ld, n, w, call_.dim_v, block.o + lane, own_.rescale + lane);
+      values<T>(part.count, rows, v.ld, n, w, call_.dim_v, block.o + lane, stores ? nullptr : own_.rescale + lane);
     std::fill_n(own_.rescale + lane, part.count * lanes<T>, T(1));
   }
 

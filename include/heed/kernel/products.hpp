@@ -84,7 +84,7 @@ HEED_NOINLINE void score_tile(T const* k, index ldk, index n, T const* q, index 
       });
 }
 
-/// o[c][lane] = o[c][lane] · rescale[lane] + Σ_j v[j][c] · w[j][lane] over n keys.
+/// o[c][lane] = o[c][lane] · rescale[lane] + Σ_j v[j][c] · w[j][lane] over n keys; the sum alone where `rescale` is null.
 template <real T, int Vectors>
 HEED_NOINLINE void value_tile(T const* v, index ldv, index n, T const* w, index dim_v, T* o, T const* rescale) {
   constexpr index width = block_lanes<T>;
@@ -96,10 +96,14 @@ HEED_NOINLINE void value_tile(T const* v, index ldv, index n, T const* w, index 
         outer_products<T, R, Vectors>([=](index c, index j) HEED_LAMBDA_INLINE { return column[j * ldv + c]; }, w,
                                       width, n, sum);
         unroll<Vectors>([&](int u) HEED_LAMBDA_INLINE {
+          T* const place = o + first * width + u * lanes<T>;
+          if (rescale == nullptr) {
+            unroll<R>([&](int r) HEED_LAMBDA_INLINE { store(place + r * width, sum[r * Vectors + u]); });
+            return;
+          }
           batch<T> const factor = load(rescale + u * lanes<T>);
           unroll<R>([&](int r) HEED_LAMBDA_INLINE {
-            T* const place = o + (first + r) * width + u * lanes<T>;
-            store(place, fma(load(place), factor, sum[r * Vectors + u]));
+            store(place + r * width, fma(load(place + r * width), factor, sum[r * Vectors + u]));
           });
         });
       });
@@ -146,7 +150,7 @@ void values(int vectors, T const* v, index ldv, index n, T const* w, index dim_v
   for (index c = 0; c < dim_v; c += step)
     impl::with_vectors<T>(vectors, [&](auto u, index lane) {
       impl::value_tile<T, decltype(u)::value>(v + c, ldv, n, w + lane, std::min(step, dim_v - c),
-                                              o + c * block_lanes<T> + lane, rescale + lane);
+                                              o + c * block_lanes<T> + lane, rescale ? rescale + lane : nullptr);
     });
 }
 

@@ -38,12 +38,13 @@ template <real T>
 struct query_block {
   T* q[3] = {};         // [dim][lane] for each product of the position code, scaled; or tiles, unscaled
   T* factor = nullptr;  // [lane] scale × row scale
-  T* o = nullptr;       // [dim_v][lane]
+  T* o = nullptr;       // [dim_v][lane], once it is not fresh
   T* m = nullptr;       // [lane] running maximum
   T* l = nullptr;       // [lane] running sum
   T* u = nullptr;       // [lane] running entropy sum
   T* before[4] = {};    // o, m, l and u of earlier keys, where they are too many for one sum
   bool has_before = false;
+  bool fresh = true;      // no values have been added yet: the first to come are stored
   T* step = nullptr;      // [lane] rows behind the first
   index* row = nullptr;   // [lane]
   index* head = nullptr;  // [lane]
@@ -79,6 +80,12 @@ struct query_block {
   index last_row(int vector) const { return row[vector * lanes<T> + lanes<T> - 1]; }
   index first_row() const { return row[0]; }
   index last_row() const { return row[count - 1]; }
+
+  /// Makes the accumulators zeros where no values have been added.
+  void settle(index channels) {
+    if (std::exchange(fresh, false))
+      std::fill_n(o, block_lanes<T> * channels, T(0));
+  }
 };
 
 /// Adds the sums of earlier keys, if any, to those of the keys since.
@@ -108,6 +115,8 @@ HEED_NOINLINE void join_before(query_block<T>& b, index dim_v, T unit) {
 template <normalizer_rule Rule, bool Entropy, real T>
 void begin_era(query_block<T>& b, index dim_v, T unit) {
   constexpr index width = block_lanes<T>;
+  if (b.fresh)
+    return;
   join_before<Rule, Entropy>(b, dim_v, unit);
   std::swap(b.o, b.before[0]);
   std::copy_n(b.m, width, b.before[1]);
@@ -153,9 +162,9 @@ class query_packer {
     std::fill_n(to.m, width, -std::numeric_limits<T>::infinity());
     std::fill_n(to.l, width, T(0));
     std::fill_n(to.u, width, T(0));
-    std::fill_n(to.o, width * accumulator_channels(*call_), T(0));
+    to.fresh = true;
     if (call_->on_tiles)
-      return;  // packed by `tile_products`
+      return to.settle(accumulator_channels(*call_));  // the rest is packed by `tile_products`
     for (int product = 0; product < call_->position.products(); ++product)
       for (int v = 0; v < to.vectors; ++v)
         pack_vector(to, v, static_cast<position_code::product>(product), order.heads == 1, b);
