@@ -2,13 +2,16 @@
 
 #include <heed/attention/attention.hpp>
 #include <heed/core/thread_pool.hpp>
+#include <heed/position/rerope.hpp>
 #include <heed/position/rotary.hpp>
 
 #include "attention/call.hpp"
 #include "support/compare.hpp"
 #include "support/counting_allocator.hpp"
 
+#include <cstring>
 #include <sstream>
+#include <tuple>
 
 // explain, workspace_bytes, and what a call asks of the heap.
 
@@ -143,6 +146,43 @@ TEST_CASE("The workspace counts the executor's workers, and changes no bit", "[r
   fill(in.out.view(), [] { return 9.0; });
   attention(in.q, in.k, in.v, in.out, causal{}, on{pool}, with{borrowed_scratch});
   CHECK(same_bits(in.out, expected));
+}
+
+TEST_CASE("What a workspace held before reaches no result", "[resources][edges]") {
+  std::vector<index> const lens{0, 150};
+  std::vector<float> const sinks{1, 2, 3, 4};
+  rotary const rope{frequencies::standard(8), layout::half};
+  for (index q_len : {1, 12, 70, 300})
+    for (index kv_len : {300, 5000}) {  // the second are too many for one sum
+      example<float> in({2, 4, 2, q_len, kv_len, 8, 24}, 88);
+      tensor<float, 3> l({2, 4, q_len}), h({2, 4, q_len});
+      tensor<bool, 2> shown({q_len, kv_len});
+      for (index i = 0; i < q_len; ++i)
+        for (index j = 0; j < kv_len; ++j)
+          shown(i, j) = i % 5 != 0 && (i * j) % 7 < 3;
+      auto const check = [&](auto const&... ms) {
+        auto const results = [&](int byte) {
+          workspace scratch(workspace_bytes(in.q, in.k, in.v, ms...));
+          std::memset(scratch.data(), byte, scratch.size());
+          fill(in.out.view(), [] { return 7.0; });
+          attention(in.q, in.k, in.v, in.out, with{scratch}, ms...);
+          return std::tuple(in.out, l, h);
+        };
+        auto const clean = results(0), dirty = results(0xff);  // all ones are NaN
+        return same_bits(std::get<0>(clean), std::get<0>(dirty)) && same_bits(std::get<1>(clean), std::get<1>(dirty)) &&
+               same_bits(std::get<2>(clean), std::get<2>(dirty));
+      };
+      CAPTURE(q_len, kv_len);
+      CHECK(check());
+      CHECK(check(causal{}, lse{l}, entropy{h}));
+      CHECK(check(window{40, 3}, offset{20}));
+      CHECK(check(window{40, 3}, offset{-50}, sink_logits{sinks}, lse{l}));
+      CHECK(check(window{40, 3}, offset{20}, squared_relu{row_sum{}}));
+      CHECK(check(window{40, 3}, offset{20}, l2_softmax{}));
+      CHECK(check(causal{}, lengths{lens}, sink_logits{sinks}, entropy{h}));
+      CHECK(check(mask{shown}, log_n{512}, lse{l}));
+      CHECK(check(causal{}, rerope{rope, 30}));
+    }
 }
 
 }  // namespace heed::test
