@@ -194,10 +194,11 @@ TEMPLATE_TEST_CASE("rotator: rows at once are the rows one by one, bit for bit",
           double const steps[] = {0, 2, 0.5, -3};
           next += random.whole(0, 9) == 0 ? steps[random.whole(0, 3)] : 1;
         }
-        std::vector<TestType> from(static_cast<std::size_t>(rows * from_ld));
+        std::vector<TestType> from(static_cast<std::size_t>(rows * from_ld + 1));
         for (auto& e : from)
           e = static_cast<TestType>(random.normal());
-        std::vector<TestType> to(static_cast<std::size_t>(rows * to_ld), TestType(3)), expected = to, in_place = from;
+        std::vector<TestType> to(static_cast<std::size_t>(rows * to_ld + 1), TestType(3)), expected = to,
+                                                                                           in_place = from;
 
         fixture<TestType> together(pairs, interleaved, 1.25), apart(pairs, interleaved, 1.25);
         auto const position = [&](index i) { return positions[static_cast<std::size_t>(i)]; };
