@@ -390,7 +390,9 @@ class pass {
   void product(query_block<T>& block, segment const& part, position_code::product which, T* s, T* maximum) {
     tile_rows_at<T> const k = own_.tiles.keys(which, block_begin_ + part.begin);
     index const lane = part.first * lanes<T>, n = part.end - part.begin;
-    index const step = call_.additive() && s == own_.s ? 24 : n;  // a multiple of every tile's height
+    // Keys between two requests: a multiple of every tile's height. With 12 a call with a bias
+    // takes 1 % longer, without requests 2 to 9 % (`heed_bench_attention --benchmark_filter=modifier/bias`).
+    index const step = call_.additive() && s == own_.s ? 24 : n;
     for (index j = 0; j < n; j += step) {
       if (step < n) {  // a few rows' share of the planes, which the product hides
         index const count = part.count * lanes<T>, row = lane + count * j / n;
@@ -490,6 +492,7 @@ class pass {
     index const lane = part.first * lanes<T>, n = part.end - part.begin;
     T const* const rows = v.data + part.begin * v.ld;
     T const* const w = own_.s + part.begin * width + lane;
+    // The first values of a block need no zeros to be added to, where they reach all of its lanes.
     bool const stores = block.fresh && !guarded && part.count == block.vectors;
     if (stores)
       block.fresh = false;

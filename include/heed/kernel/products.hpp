@@ -84,7 +84,8 @@ HEED_NOINLINE void score_tile(T const* k, index ldk, index n, T const* q, index 
       });
 }
 
-/// o[c][lane] = o[c][lane] · rescale[lane] + Σ_j v[j][c] · w[j][lane] over n keys; the sum alone where `rescale` is null.
+/// o[c][lane] = o[c][lane] · rescale[lane] + Σ_j v[j][c] · w[j][lane] over n keys; where `rescale` is null, the
+/// sum alone, over whatever stood there.
 template <real T, int Vectors>
 HEED_NOINLINE void value_tile(T const* v, index ldv, index n, T const* w, index dim_v, T* o, T const* rescale) {
   constexpr index width = block_lanes<T>;

@@ -5,6 +5,7 @@
 #include <heed/kernel/products.hpp>
 
 #include <optional>
+#include <utility>
 
 namespace heed {
 HEED_ISA_BEGIN
@@ -111,7 +112,7 @@ HEED_NOINLINE void join_before(query_block<T>& b, index dim_v, T unit) {
   b.has_before = false;
 }
 
-/// Sets all sums aside as those of earlier keys, and begins new ones.
+/// Sets all sums aside as those of earlier keys, if there are any, and begins new ones.
 template <normalizer_rule Rule, bool Entropy, real T>
 void begin_era(query_block<T>& b, index dim_v, T unit) {
   constexpr index width = block_lanes<T>;
