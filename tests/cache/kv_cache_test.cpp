@@ -156,6 +156,104 @@ TEST_CASE("A cache takes keys of other storage and strides, and one head as rank
   CHECK((other - expected).cwiseAbs().maxCoeff() > 0);
 }
 
+/// x in 8 bits and back.
+tensor<float, 3> narrowed(tensor<float, 3> const& x) {
+  tensor<int8, 3> codes(x.extents());
+  tensor<float, 2> scales({x.extent(0), x.extent(1)});
+  quantize(x, codes, scales);
+  operand const rows = make_operand(quantized_view(codes, scales));
+  tensor<float, 3> back(x.extents());
+  for (index h = 0; h < x.extent(0); ++h)
+    for (index j = 0; j < x.extent(1); ++j)
+      for (index c = 0; c < x.extent(2); ++c)
+        back(h, j, c) = static_cast<float>(rows(0, h, j, c));
+  return back;
+}
+
+TEST_CASE("A cache of int8 keeps quantised rows: keys as they came, or turned once", "[identities][contract]") {
+  sequence<float> const s(90);
+  tensor<int8, 3> k({2, 90, 16}), v({2, 90, 8});
+  tensor<float, 2> k_scales({2, 90}), v_scales({2, 90});
+  quantize(s.v, v, v_scales);
+  auto const check = [&](kv_cache<int8>&& cache, tensor<float, 3> const& keys) {
+    quantize(keys, k, k_scales);
+    cache.append(rows(s.k, 0, 60), rows(s.v, 0, 60));
+    cache.append(rows(s.k, 60, 30), rows(s.v, 60, 30));
+    for (index q_len : {1, 2, 30}) {
+      tensor<float, 3> out({4, q_len, 8}), expected({4, q_len, 8}), q = s.q;
+      if (cache.has_position_code())
+        turn.apply(q, 0);
+      attention(rows(s.q, 90 - q_len, q_len), cache, out, causal{});
+      attention(rows(q, 90 - q_len, q_len), quantized_view(k, k_scales), quantized_view(v, v_scales), expected,
+                causal{});
+      CHECK(difference_of(out, expected).absolute <= (cache.has_position_code() ? 2e-6 : 0.0));
+    }
+    operand const kept = make_operand(cache.keys());
+    bool same = kept.extents == index_array<4>{1, 2, 90, 16};
+    for (index h = 0; h < 2; ++h)
+      for (index j = 0; j < 90; ++j)
+        for (index c = 0; c < 16; ++c)
+          same = same && kept(0, h, j, c) == make_operand(quantized_view(k, k_scales))(0, h, j, c);
+    CHECK(same);
+  };
+  tensor<float, 3> turned = s.k;
+  turn.apply(turned, 0);
+  check(kv_cache<int8>(2, 16, 8, 90), s.k);
+  check(kv_cache<int8>(2, 16, 8, 90, turn), turned);
+}
+
+TEST_CASE("A cache of int8 keeps near keys as floats, and far ones in 8 bits", "[identities][contract]") {
+  sequence<float> const s(120);
+  tensor<float, 3> const k = narrowed(s.k), v = narrowed(s.v);
+  for (index q_len : {1, 40})
+    for (double w : {1.0, 30.0, 120.0}) {
+      rerope const code(turn, w);
+      kv_cache<int8> cache(2, 16, 8, 120, code);
+      kv_cache<float> all_near(2, 16, 8, 120, code), all_far(2, 16, 8, 120, code);
+      cache.append(s.k, s.v);
+      all_near.append(s.k, v);
+      all_far.append(k, v);
+      tensor<float, 3> out({4, q_len, 8}), near(out.extents()), far(out.extents());
+      attention(rows(s.q, 120 - q_len, q_len), cache, out, causal{});
+      attention(rows(s.q, 120 - q_len, q_len), all_near, near, causal{});
+      attention(rows(s.q, 120 - q_len, q_len), all_far, far, causal{});
+      INFO("q_len " << q_len << ", window " << w);
+      bool const whole_ring = w == 120;
+      CHECK((difference_of(out, near).absolute <= 1e-5) == whole_ring);
+      CHECK(difference_of(out, near).absolute <= 0.05);
+      CHECK(difference_of(out, far).absolute <= 0.05);
+      CHECK(difference_of(near, far).absolute > 1e-4);
+    }
+}
+
+TEST_CASE("A cache of int8 refuses what is not finite, turned, too, and takes nothing in then", "[errors][contract]") {
+  sequence<float> s(12);
+  kv_cache<int8> cache(2, 16, 8, 12, rerope{turn, 4}), twin(2, 16, 8, 12, rerope{turn, 4}), turned(2, 16, 8, 12, turn);
+  for (auto* each : {&cache, &twin})
+    each->append(rows(s.k, 0, 9), rows(s.v, 0, 9));
+  tensor<float, 3> k = s.k, v = s.v;
+  k(1, 10, 5) = std::numeric_limits<float>::quiet_NaN();
+  v(0, 11, 2) = -std::numeric_limits<float>::infinity();
+  CHECK_THROWS_WITH(cache.append(rows(k, 9, 3), rows(s.v, 9, 3)),
+                    "kv_cache: append's k must be finite, turned, too, to be kept as int8, got nan in head 1, row 1, "
+                    "channel 5");
+  CHECK_THROWS_WITH(cache.append(rows(s.k, 9, 3), rows(v, 9, 3)), ContainsSubstring("append's v must be finite"));
+  k = s.k;
+  k(1, 10, 0) = k(1, 10, 8) = 3e38f;  // turned by 10 radians, they no longer fit a float
+  CHECK_THROWS_WITH(turned.append(k, s.v), ContainsSubstring("got -inf in head 1, row 10, channel 8"));
+  CHECK(cache.size() == 9);
+  CHECK(turned.size() == 0);
+  for (index size : {9, 12}) {
+    tensor<float, 3> out({4, 5, 8}), expected({4, 5, 8});
+    attention(rows(s.q, size - 5, 5), cache, out, causal{});
+    attention(rows(s.q, size - 5, 5), twin, expected, causal{});
+    CHECK(difference_of(out, expected).absolute == 0);
+    if (size == 9)
+      for (auto* each : {&cache, &twin})
+        each->append(rows(s.k, 9, 3), rows(s.v, 9, 3));
+  }
+}
+
 TEST_CASE("Decoding from a cache asks nothing of the heap", "[resources][contract]") {
   sequence<float> const s(300);
   kv_cache<float> cache(2, 16, 8, 300, rerope{turn, 64});

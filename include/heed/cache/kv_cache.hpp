@@ -1,9 +1,11 @@
 #pragma once
 
 #include <heed/attention/attention.hpp>
+#include <heed/cache/kept_rows.hpp>
 #include <heed/position/rerope.hpp>
 
 #include <memory>
+#include <optional>
 
 namespace heed {
 HEED_ISA_BEGIN
@@ -22,14 +24,16 @@ HEED_ISA_BEGIN
 ///
 /// - Memory: capacity · heads_kv · (dim + dim_v) scalars, plus 2 · window · heads_kv · dim for the ring; all of it
 ///   taken by the constructor. No step turns the cache again.
+/// - T is float, double, Eigen::half or Eigen::bfloat16; or int8, with a float scale for each key and each value (see
+///   `quantize`): a quarter of float's memory. The ring of near keys is float then.
 /// - Nothing is locked: appending and reading at once is the caller's to order.
-template <storage_scalar T>
+template <cache_scalar T>
 class kv_cache {
  public:
   /// Raw keys.
   kv_cache(index heads_kv, index dim, index dim_v, index capacity)
-      : keys_(shape("heads_kv, dim and capacity", heads_kv, capacity, dim)),
-        values_(shape("heads_kv, dim_v and capacity", heads_kv, capacity, dim_v)) {}
+      : keys_(checked("heads_kv, dim and capacity", heads_kv, capacity, dim)),
+        values_(checked("heads_kv, dim_v and capacity", heads_kv, capacity, dim_v)), row_({std::max(dim, dim_v)}) {}
 
   /// Keys turned as `code` wants them: rotary, rerope, leaky_rerope or self_extend.
   /// @throws argument_error if the code does not fit dim
@@ -42,29 +46,28 @@ class kv_cache {
     code.describe(said);
     impl::check_position_code(said.position, dim);
     position_code const what = position();
-    turning_ =
-        tensor<double, 1>({static_cast<index>(rotator<arithmetic_t<T>>::scratch_bytes(what.turn.pairs) / 8 + 1)});
-    row_ = tensor<arithmetic_t<T>, 1>({dim});
+    turning_ = tensor<double, 1>({static_cast<index>(rotator<number>::scratch_bytes(what.turn.pairs) / 8 + 1)});
     if (what.has_far()) {
       ring_rows_ = std::min(static_cast<index>(std::ceil(what.window)), std::max<index>(capacity, 1));
-      ring_ = tensor<T, 3>({heads_kv, 2 * ring_rows_, dim});
+      ring_ = tensor<exact, 3>({heads_kv, 2 * ring_rows_, dim});
     }
   }
 
   /// Whether keys are kept as a position code wants them; else they are raw, and a call may name its own code.
   bool has_position_code() const { return code_ != nullptr; }
 
-  index heads_kv() const { return keys_.extent(0); }
+  index heads_kv() const { return keys_.heads(); }
   index size() const { return size_; }
-  index capacity() const { return keys_.extent(1); }
+  index capacity() const { return keys_.capacity(); }
 
-  /// [heads_kv, size, dim], as they are kept.
-  view<T const, 3> keys() const { return first(keys_, size_); }
+  /// [heads_kv, size, dim], as they are kept: a view, or a quantized_view of int8.
+  auto keys() const { return keys_.first(size_); }
   /// [heads_kv, size, dim_v]
-  view<T const, 3> values() const { return first(values_, size_); }
+  auto values() const { return values_.first(size_); }
 
   /// Takes in the next n keys and values, `[heads_kv, n, dim]` and `[heads_kv, n, dim_v]`; rank 2 for a single head.
-  /// @throws argument_error for other extents, or beyond the capacity; nothing is taken in then
+  /// @throws argument_error for other extents, beyond the capacity, or, where int8 is kept, for numbers that are not
+  ///   finite; nothing is taken in then
   template <class K, class V>
   void append(K const& k, V const& v) {
     operand const key_rows = impl::tensor_operand(as_view(k)), value_rows = impl::tensor_operand(as_view(v));
@@ -74,8 +77,16 @@ class kv_cache {
     detail::expect(size_ + n <= capacity(), "kv_cache: capacity must be at least ", size_ + n, " for this append, got ",
                    capacity());
     position_code const code = position();
-    for (index i = 0; i < n; ++i)
-      append_row(code, key_rows, value_rows, i);
+    auto const kept = code.has_far() ? position_code::far : position_code::near;
+    for (index i = 0; i < n; ++i) {  // into rows that nobody reads until the size grows
+      each_key(code, kept, key_rows, i, [&](index h) { keep("k", h, i, keys_); });
+      for (index h = 0; h < heads_kv(); ++h) {
+        read(value_rows, h, i);
+        keep("v", h, i, values_);
+      }
+    }
+    for (index i = 0; ring_rows_ > 0 && i < n; ++i)
+      keep_near(code, key_rows, i);
     size_ += n;
   }
 
@@ -113,18 +124,17 @@ class kv_cache {
     void describe(description& d) const override { code.describe(d); }
   };
 
-  static index_array<3> shape(char const* what, index heads, index rows, index channels) {
+  using number = typename kept_rows<T>::number;
+  using exact = typename kept_rows<T>::exact;
+
+  static kept_rows<T> checked(char const* what, index heads, index rows, index channels) {
     detail::expect(heads >= 1 && rows >= 0 && channels >= 1, "kv_cache: ", what,
                    " must be at least 1 (capacity 0), got ", heads, ", ", channels, ", ", rows);
     return {heads, rows, channels};
   }
 
-  static view<T const, 3> first(tensor<T, 3> const& all, index rows) {
-    return {all.data(), {all.extent(0), rows, all.extent(2)}, all.strides()};
-  }
-
-  static void check_rows(char const* what, operand const& rows, tensor<T, 3> const& to, index n) {
-    index_array<4> const expected{1, to.extent(0), n, to.extent(2)};
+  static void check_rows(char const* what, operand const& rows, kept_rows<T> const& to, index n) {
+    index_array<4> const expected{1, to.heads(), n, to.channels()};
     for (std::size_t r = 0; r < 4; ++r)
       detail::expect(rows.extents[r] == expected[r], "kv_cache: append's ", what, " must be [", expected[1], ", ", n,
                      ", ", expected[3], "], got extent ", rows.extents[r], " in place of ", expected[r]);
@@ -138,54 +148,49 @@ class kv_cache {
     return {p.rule, {p.theta, p.pairs, p.attention_factor, p.interleaved}, p.window, p.slope_inverse, p.group};
   }
 
-  /// Row i of k and v, as key size() + i of every head.
-  void append_row(position_code const& code, operand const& k, operand const& v, index i) {
-    index const j = size_ + i;
-    for (index h = 0; h < heads_kv(); ++h)
-      copy_row(v, h, i, &values_(h, j, 0), values_.extent(2));
-    if (!code_) {
-      for (index h = 0; h < heads_kv(); ++h)
-        copy_row(k, h, i, &keys_(h, j, 0), keys_.extent(2));
-      return;
+  void read(operand const& from, index head, index i) {
+    index const n = from.extents[3];
+    load_rows(from.at(0, head, i, 0), from.kind, 0, from.strides[3], 1, n, row_.data(), n);
+  }
+
+  /// Keeps what has been read, row i of append's `what`, as row size() + i.
+  void keep(char const* what, index head, index i, kept_rows<T>& to) {
+    index const bad = to.put(head, size_ + i, row_.data());
+    detail::expect(bad < 0, "kv_cache: append's ", what, " must be finite, turned, too, to be kept as int8, got ",
+                   row_(std::max<index>(bad, 0)), " in head ", head, ", row ", i, ", channel ", bad);
+  }
+
+  /// Reads row i of k, turned as a product wants its keys, and calls f(head) for each head.
+  template <class F>
+  void each_key(position_code const& code, position_code::product which, operand const& k, index i, F&& f) {
+    std::optional<rotator<number>> turning;
+    if (code.turns_keys(which)) {
+      turning.emplace(code.turn, turning_.data());
+      turning->seek(code.key_position(which, size_ + i));
     }
-    put_turned(code, code.has_far() ? position_code::far : position_code::near, k, i, keys_, j);
-    if (ring_rows_ == 0)
-      return;
-    index const row = j % ring_rows_;
-    put_turned(code, position_code::near, k, i, ring_, row);
-    for (index h = 0; h < heads_kv(); ++h)
-      std::copy_n(&ring_(h, row, 0), ring_.extent(2), &ring_(h, row + ring_rows_, 0));
+    for (index h = 0; h < heads_kv(); ++h) {
+      read(k, h, i);
+      if (turning)
+        turning->rotate(row_.data());
+      f(h);
+    }
+  }
+
+  /// Row i of k, turned for near queries, goes into the ring, twice.
+  void keep_near(position_code const& code, operand const& k, index i) {
+    index const j = size_ + i, row = j % ring_rows_;
+    each_key(code, position_code::near, k, i, [&](index h) {
+      for (index copy : {row, row + ring_rows_})
+        std::transform(row_.data(), row_.data() + ring_.extent(2), &ring_(h, copy, 0),
+                       [](number x) { return round_to<exact>(x); });
+    });
     ring_begin_ = std::max(ring_begin_, j - ring_rows_ + 1);
   }
 
-  static void copy_row(operand const& from, index head, index i, T* to, index n) {
-    if constexpr (std::same_as<T, arithmetic_t<T>>) {
-      load_rows(from.at(0, head, i, 0), from.kind, 0, from.strides[3], 1, n, to, n);
-    } else {
-      for (index c = 0; c < n; ++c)
-        to[c] = round_to<T>(static_cast<float>(from(0, head, i, c)));
-    }
-  }
-
-  void put_turned(position_code const& code, position_code::product which, operand const& k, index i, tensor<T, 3>& to,
-                  index row) {
-    index const n = keys_.extent(2);
-    bool const turns = code.turns_keys(which);
-    rotator<arithmetic_t<T>> turning(code.turn, turning_.data());
-    if (turns)
-      turning.seek(code.key_position(which, size_ + i));
-    for (index h = 0; h < heads_kv(); ++h) {
-      load_rows(k.at(0, h, i, 0), k.kind, 0, k.strides[3], 1, n, row_.data(), n);
-      if (turns)
-        turning.rotate(row_.data());
-      for (index c = 0; c < n; ++c)
-        to(h, row, c) = round_to<T>(row_(c));
-    }
-  }
-
-  tensor<T, 3> keys_, values_, ring_;
+  kept_rows<T> keys_, values_;
+  tensor<exact, 3> ring_;
   tensor<double, 1> turning_;
-  tensor<arithmetic_t<T>, 1> row_;
+  tensor<number, 1> row_;  // of a head, read and turned
   std::unique_ptr<any_code> code_;
   index size_ = 0;
   index ring_rows_ = 0;
@@ -202,6 +207,11 @@ struct position_of_cache {
   void describe(description& d) const { cache->describe(d); }
 };
 
+template <class T>
+view<T, 3> one_head(view<T, 2> const& x) {
+  return {x.data(), {1, x.extent(0), x.extent(1)}, {0, x.stride(0), x.stride(1)}};
+}
+
 }  // namespace impl
 
 /// Attention of the last q_len rows of a sequence over its cache: `attention(q, keys, values, out, …)` with the cache's
@@ -213,24 +223,21 @@ template <class Q, class T, class Out, class... Ms>
 void attention(Q const& q, kv_cache<T> const& cache, Out&& out, Ms const&... ms) {
   using flat_type = typename impl::read_modifiers<Ms...>::flat_type;
   constexpr bool names_code = impl::count_family(family::position, static_cast<flat_type const*>(nullptr)) > 0;
-  auto const call = [&](auto const& keys, auto const& values) {
+  auto const call = [&](auto const& rows, auto&& results) {
     if constexpr (names_code) {
       detail::expect(!cache.has_position_code(), "attention: the cache keeps keys turned by its own position code: a ",
                      "second one among the modifiers must not be given");
-      attention(q, keys, values, std::forward<Out>(out), ms...);
+      attention(rows, cache.keys(), cache.values(), results, ms...);
     } else {
-      attention(q, keys, values, std::forward<Out>(out), impl::position_of_cache<T>{&cache}, ms...);
+      attention(rows, cache.keys(), cache.values(), results, impl::position_of_cache<T>{&cache}, ms...);
     }
   };
   if constexpr (impl::view_of<Q const&>::rank == 2) {
-    auto const one = [&](view<T const, 3> const& x) {
-      detail::expect(x.extent(0) == 1, "attention: a cache of ", x.extent(0),
-                     " heads must be read with q of rank 3, got rank 2");
-      return view<T const, 2>(x.data(), {x.extent(1), x.extent(2)}, {x.stride(1), x.stride(2)});
-    };
-    call(one(cache.keys()), one(cache.values()));
+    detail::expect(cache.heads_kv() == 1, "attention: a cache of ", cache.heads_kv(),
+                   " heads must be read with q of rank 3, got rank 2");
+    call(impl::one_head(as_view(q)), impl::one_head(as_view(std::forward<Out>(out))));
   } else {
-    call(cache.keys(), cache.values());
+    call(q, std::forward<Out>(out));
   }
 }
 

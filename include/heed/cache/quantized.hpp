@@ -94,6 +94,23 @@ quantized_view(Codes const&, Scales const&, index)
                       decltype(as_view(std::declval<Codes const&>()))::rank>;
 
 HEED_ISA_BEGIN
+namespace impl {
+
+/// Calls code(c, nearest code of number(c)) for n finite numbers and returns the scale that they share.
+template <class Number, class Code>
+float quantize_block(index n, Number number, Code code) {
+  double most = 0;
+  for (index c = 0; c < n; ++c)
+    most = std::max(most, std::fabs(number(c)));
+  auto const scale = static_cast<float>(most / 127);
+  for (index c = 0; c < n; ++c) {
+    double const nearest = scale == 0 ? 0 : std::nearbyint(number(c) / static_cast<double>(scale));
+    code(c, static_cast<int8>(std::clamp(nearest, -127.0, 127.0)));  // a scale among the least floats is a coarse one
+  }
+  return scale;
+}
+
+}  // namespace impl
 
 /// Fills codes and scales with the nearest to x that 8 bits allow, symmetric about 0:
 ///
@@ -127,16 +144,11 @@ void quantize(X const& x, Codes&& codes, Scales&& scales, index block) {
                      from(b, h, j, c), " in batch ", b, ", head ", h, ", row ", j, ", channel ", c);
   });
   each_block([&](index b, index h, index j, index first) {
-    double most = 0;
-    for (index c = first; c < first + block; ++c)
-      most = std::max(most, std::fabs(from(b, h, j, c)));
-    auto const scale = static_cast<float>(most / 127);
-    *const_cast<float*>(out.scale_at(b, h, j, first)) = scale;
-    for (index c = first; c < first + block; ++c) {
-      double const code = scale == 0 ? 0 : std::nearbyint(from(b, h, j, c) / static_cast<double>(scale));
-      *reinterpret_cast<int8*>(const_cast<std::byte*>(out.at(b, h, j, c))) =
-          static_cast<int8>(std::clamp(code, -127.0, 127.0));  // a scale among the least floats is a coarse one
-    }
+    *const_cast<float*>(out.scale_at(b, h, j, first)) = impl::quantize_block(
+        block, [&](index c) { return from(b, h, j, first + c); },
+        [&](index c, int8 code) {
+          *reinterpret_cast<int8*>(const_cast<std::byte*>(out.at(b, h, j, first + c))) = code;
+        });
   });
 }
 

@@ -120,6 +120,7 @@ class recurrent_attention {
   /// @throws argument_error before anything is appended
   template <class Q, class K, class V, class Stored, class Out, class... Ms>
   void step(Q const& q, K const& k, V const& v, kv_cache<Stored>& cache, Out&& out, Ms const&... ms) {
+    static_assert(storage_scalar<Stored>, "heed: recurrent_attention rereads rows of float, double, half or bfloat16");
     static_assert(std::same_as<arithmetic_t<Stored>, T>,
                   "heed: double goes with double only: the cache's scalar differs");
     if constexpr (impl::names_position<typename impl::read_modifiers<Ms...>::flat_type>) {
