@@ -37,8 +37,8 @@ TEST_CASE("explain tells the path, the tiles and the splits", "[resources][contr
   plan const d = explain(few.q, few.k, few.v, causal{});
   CHECK(d.path == path::few_rows);
   CHECK(d.query_block == 4);
-  CHECK(d.key_block == few_block_bytes / 256);
-  CHECK(explain(few.q, few.k, few.v, rotary{frequencies::standard(64), layout::half}).key_block == least_few_keys);
+  CHECK(d.key_block == few_keys);
+  CHECK(explain(few.q, few.k, few.v, rotary{frequencies::standard(64), layout::half}).key_block == few_converted_keys);
   CHECK(d.splits > 1);
   CHECK(d.splits <= 16);
   CHECK(d.offset == 8999);

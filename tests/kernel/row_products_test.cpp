@@ -77,6 +77,26 @@ TEMPLATE_TEST_CASE("row_scores are q · k, and read no key beyond its channels",
       }
 }
 
+TEMPLATE_TEST_CASE("row_scores of several rows are those of each, over more keys than stay in the cache", "[contract]",
+                   float, double, Eigen::half, std::int8_t) {
+  using T = arithmetic<TestType>;
+  generator random(5);
+  constexpr index n = 300, dim = 128;
+  std::vector<TestType> k(static_cast<std::size_t>(n * dim));
+  fill_random(k.data(), n * dim, random);
+  for (index rows : {2, 3, 5, 8}) {
+    std::vector<T> q(static_cast<std::size_t>(rows * dim)), one(static_cast<std::size_t>(n + 3));
+    fill_random(q.data(), rows * dim, random);
+    std::vector<T> all(static_cast<std::size_t>(rows * (n + 3)));
+    row_scores(k.data(), dim, n, q.data(), dim, rows, dim, all.data(), n + 3);
+    for (index r = 0; r < rows; ++r) {
+      row_scores(k.data(), dim, n, q.data() + r * dim, dim, 1, dim, one.data(), n + 3);
+      CAPTURE(rows, r);
+      REQUIRE(std::equal(one.begin(), one.begin() + n, all.begin() + r * (n + 3)));
+    }
+  }
+}
+
 template <class Stored, class T = arithmetic<Stored>>
 struct row_case {
   index n, dim_v, rows, ldv, ldw, ldacc;
@@ -121,7 +141,7 @@ TEMPLATE_TEST_CASE("row_values are w · v beside the rescaled sums, and guarded 
   generator random(2);
   INFO(random);
   for (index rows = 1; rows <= 9; ++rows)
-    for (index n : {0, 1, 2, 5, 33, 64})
+    for (index n : {0, 1, 2, 5, 33, 64, 150})  // 16 KiB of values and more
       for (index dim_v : dims) {
         row_case<TestType> const x(n, dim_v, rows, random);
         auto acc = x.acc, guarded = x.acc;

@@ -12,11 +12,8 @@
 namespace heed {
 HEED_ISA_BEGIN
 
-/// A row of scores: a block of keys and room for what a dot tile may write past them.
-inline constexpr index score_stride = most_few_keys + 16;
-
 /// Which keys of a block a row sees, one bit each.
-using key_bits = std::uint64_t[most_few_keys / 64];
+using key_bits = std::uint64_t[few_keys / 64];
 
 struct few_rows_shape {
   index rows = 1;           // query rows of a (batch, key head): q_len × group
@@ -63,19 +60,23 @@ struct few_rows_scratch {
   row_states<T> state;
   key_tiles<T> tiles;
   row_writer<T> writer;
-  T* s = nullptr;      // [row][score_stride] scores, then weights
-  T* plane = nullptr;  // [2][most_few_keys]
+  T* s = nullptr;  // [row][lds] scores, then weights
+  index lds = 0;
+  T* plane = nullptr;  // [2][lds]
   std::byte* turning = nullptr;
 
-  few_rows_scratch(arena& memory, problem<T> const& p, index rows, index keys) : ldq(round_up<index>(p.dim, lanes<T>)) {
+  few_rows_scratch(arena& memory, problem<T> const& p, index rows, index block_keys)
+      : ldq(round_up<index>(p.dim, lanes<T>)) {
+    index const keys = std::min(block_keys, std::max<index>(p.kv_len, 1));
+    lds = round_up<index>(keys + score_room, lanes<T>);
     for (int i = 0; i < p.position.products(); ++i)
       q[i] = memory.take<T>(rows * ldq);
     state = row_states<T>(memory, rows, p.dim_v);
-    tiles = key_tiles<T>(memory, p, std::min(keys, std::max<index>(p.kv_len, 1)), widening::as_read);
+    tiles = key_tiles<T>(memory, p, keys, widening::as_read);
     writer = row_writer<T>(memory, p);
-    s = memory.take<T>(rows * score_stride);
+    s = memory.take<T>(rows * lds);
     if (p.additive())
-      plane = memory.take<T>(2 * most_few_keys);
+      plane = memory.take<T>(2 * lds);
     if (p.position.rotates())
       turning = memory.take<std::byte>(static_cast<index>(rotator<T>::scratch_bytes(p.position.turn.pairs)));
   }
@@ -108,12 +109,9 @@ class few_rows_pass {
     return std::clamp<index>(blocks_of(p, b, keys) * keys / split_keys, 1, most_splits);
   }
 
-  /// Keys of a block: few where rows are converted, so that the room for them fits the stack.
   static index block_keys(problem<T> const& p) {
-    if (key_tiles<T>::converts_keys(p, false, widening::as_read) || !in_registers<T>(p.v))
-      return least_few_keys;
-    index const most = std::max(p.dim * size_of(p.k.kind), p.dim_v * size_of(p.v.kind));
-    return std::clamp(few_block_bytes / most / 64 * 64, least_few_keys, most_few_keys);
+    bool const converts = key_tiles<T>::converts_keys(p, false, widening::as_read) || !in_registers<T>(p.v);
+    return converts ? few_converted_keys : few_keys;
   }
 
   few_rows_pass(problem<T> const& p, Maps const& maps, few_rows_shape const& shape, arena scratch)
@@ -157,8 +155,6 @@ class few_rows_pass {
   }
 
  private:
-  using values_ahead = impl::row_fetcher<std::byte>;
-
   static index blocks_of(problem<T> const& p, band const& b, index keys) {
     index n = 0;
     for (block_walk walk(b, 0, p.q_len - 1, keys); !walk.done(); walk.advance())
@@ -221,17 +217,10 @@ class few_rows_pass {
     own_.tiles.open(batch_, key_head_, keys);
     index const n = keys.end - keys.begin;
     score(n);
-    values_ahead ahead = fetch_values();
     bool hides = false;
     for (index r = 0; r < shape_.rows; ++r)
-      hides = weigh(r, n, ahead) || hides;
+      hides = weigh(r, n) || hides;
     accumulate(n, hides);
-  }
-
-  values_ahead fetch_values() {
-    stored_rows_at const v = own_.tiles.stored_values();
-    index const bytes = size_of(v.kind);
-    return values_ahead(v.data, v.ld * bytes, call_.dim_v * bytes, impl::in_one_pass<T>(shape_.rows, call_.dim_v));
   }
 
   void score(index n) {
@@ -251,17 +240,17 @@ class few_rows_pass {
 
   void product(index first_row, index rows, position_code::product which, index begin, index end) {
     stored_rows_at const k = own_.tiles.stored_keys(which, block_begin_ + begin).from(begin);
-    T* const s = own_.s + first_row * score_stride + begin;
-    row_scores<T>(k, end - begin, own_.q[which] + first_row * own_.ldq, own_.ldq, rows, call_.dim, s, score_stride);
+    T* const s = own_.s + first_row * own_.lds + begin;
+    row_scores<T>(k, end - begin, own_.q[which] + first_row * own_.ldq, own_.ldq, rows, call_.dim, s, own_.lds);
     if (k.scales != nullptr)
       for (index r = 0; r < rows; ++r)
-        scale_keys(s + r * score_stride, k.scales, k.scale_stride, end - begin);
+        scale_keys(s + r * own_.lds, k.scales, k.scale_stride, end - begin);
   }
 
   /// Modify and normalise for one row; returns whether it hides any key of the block.
-  bool weigh(index r, index n, values_ahead& ahead) {
+  bool weigh(index r, index n) {
     constexpr index w = lanes<T>;
-    T* const s = own_.s + r * score_stride;
+    T* const s = own_.s + r * own_.lds;
     constexpr T nothing = -std::numeric_limits<T>::infinity();
     for (index j = n; j < round_up(n, w); ++j)
       s[j] = nothing;
@@ -281,19 +270,19 @@ class few_rows_pass {
     else
       own_.state.m[r] = T(0), rescale_[r] = T(1);  // all of these keys are seen: any number above −inf says so
     bool const scaled = has_maximum<Rule> && call_.natural;
-    scaled ? take_weights<has_maximum<Rule>>(r, n, ahead) : take_weights<false>(r, n, ahead);
+    scaled ? take_weights<has_maximum<Rule>>(r, n) : take_weights<false>(r, n);
     return hides;
   }
 
   template <bool Band, bool Planes>
   HEED_NOINLINE void modify(index r, index n) {
     constexpr index w = lanes<T>;
-    T* const s = own_.s + r * score_stride;
+    T* const s = own_.s + r * own_.lds;
     index const i = query_of(r), head = head_of(r), position = band_.position(i);
     if constexpr (Planes)
-      fill_planes(call_.extra, batch_, head, i, position, block_begin_, n, own_.plane, own_.plane + most_few_keys);
+      fill_planes(call_.extra, batch_, head, i, position, block_begin_, n, own_.plane, own_.plane + own_.lds);
     auto const inside = [&](index key) {
-      return batch<T>(static_cast<T>(std::clamp<index>(key - block_begin_, 0, most_few_keys)));
+      return batch<T>(static_cast<T>(std::clamp<index>(key - block_begin_, 0, few_keys)));
     };
     batch<T> const lo = inside(band_.lo(i)), hi = inside(std::min(band_.hi(i), block_begin_ + n)),
                    prefix = inside(std::min(band_.prefix(i), block_begin_ + n));
@@ -315,7 +304,7 @@ class few_rows_pass {
 
   void renew_maximum(index r, index n) {
     row_states<T>& state = own_.state;
-    T const* const s = own_.s + r * score_stride;
+    T const* const s = own_.s + r * own_.lds;
     batch<T> top = load(s);
     batch<T> const nothing(-std::numeric_limits<T>::infinity());
     top = heed::max(top, nothing);
@@ -332,16 +321,13 @@ class few_rows_pass {
     }
   }
 
-  /// Nothing is read meanwhile: so that memory does not idle, the first values of the next block are asked for, whose
-  /// turn comes with the products. Halves, four rows: 0.86 of the plain read instead of 0.83.
   template <bool Scaled>
-  HEED_NOINLINE void take_weights(index r, index n, values_ahead& ahead) {
-    T* const s = own_.s + r * score_stride;
+  HEED_NOINLINE void take_weights(index r, index n) {
+    T* const s = own_.s + r * own_.lds;
     batch<T> const top(safe_maximum<T>(own_.state.m[r]));
     batch<T> total(T(0)), spread(T(0));
     for (index t = 0; t < n; t += lanes<T>) {
       batch<T> const score = load(s + t), weight = weight_of<Rule, Scaled>(score, top);
-      unroll<std::max(1, lanes<T> / 8)>([&](int) HEED_LAMBDA_INLINE { ahead.next(); });
       total = added_to_sum<Rule>(weight, total);
       if constexpr (Entropy)
         spread = added_to_entropy(weight, score, top, spread);
@@ -358,12 +344,12 @@ class few_rows_pass {
     bool const guarded = hides && !own_.tiles.values_finite();
     if (v.scales != nullptr)
       for (index r = 0; r < shape_.rows; ++r)
-        scale_keys(own_.s + r * score_stride, v.scales, v.scale_stride, n,
+        scale_keys(own_.s + r * own_.lds, v.scales, v.scale_stride, n,
                    guarded && hides_keys(r, n) ? seen_[r] : nullptr);
     if (!guarded || v.scales != nullptr)
-      return row_values<T>(v, n, own_.s, score_stride, shape_.rows, call_.dim_v, state.acc, state.ld, rescale_);
+      return row_values<T>(v, n, own_.s, own_.lds, shape_.rows, call_.dim_v, state.acc, state.ld, rescale_);
     for (index r = 0; r < shape_.rows; ++r)
-      guarded_row_values<T>(v, n, own_.s + r * score_stride, hides_keys(r, n) ? seen_[r] : nullptr, call_.dim_v,
+      guarded_row_values<T>(v, n, own_.s + r * own_.lds, hides_keys(r, n) ? seen_[r] : nullptr, call_.dim_v,
                             state.acc + r * state.ld, rescale_[r]);
   }
 

@@ -28,6 +28,13 @@ inline constexpr int keys_at_once = lanes<float> == 16 || sizeof(Stored) == 1 ? 
 /// other's multiply-adds.
 constexpr int vectors_beside(index rows) { return rows == 1 ? 8 : 4; }
 
+/// Keys that a product takes in turn, where their rows are read more than once: as many as stay in the first-level cache
+/// beside what is fetched. With 32 KiB of them 32 heads on eight take up to 7 % longer, with 8 KiB up to 4 %; below 16
+/// keys the accumulators' way in and out shows.
+constexpr index keys_in_turn(index row_bytes) {
+  return std::max<index>(16, 16384 / row_bytes / keys_beside * keys_beside);
+}
+
 /// Whether value rows are then read once, not channels by channels.
 template <real T>
 constexpr bool in_one_pass(index rows, index dim_v) {
@@ -37,10 +44,9 @@ constexpr bool in_one_pass(index rows, index dim_v) {
 /// How far ahead rows are fetched into the first-level cache: evenly, in the order of addresses, line by line. Rows that
 /// are read once, front to back, need what passes while memory answers: 2, 4 and 8 KiB are equal at 32768 keys, 16 KiB
 /// take 1 to 3 % longer, at 512 keys 5 to 7 %. Of values that are read in passes over their channels the first pass
-/// overtakes the addresses: 12 KiB cost halves and bytes 2 to 4 %, 8 KiB 6 to 8 %, 24 KiB gain nothing. Without it,
-/// 32768 keys take 1.1 to 1.3 times as long; fetched into the second level only, up to 1.05 times; lines asked for in
-/// pairs 1.02 to 1.05 times (`heed_bench_attention --benchmark_filter=decode`, old and new in turns on the same rows).
-inline constexpr index fetched_bytes = 6144, fetched_bytes_in_passes = 16384;
+/// overtakes the addresses: 8, 12 and 20 KiB are equal. Without it, 32768 keys take 1.1 to 1.3 times as long; fetched
+/// into the second level only, up to 1.05 times; lines asked for in pairs 1.02 to 1.05 times (`heed_bench_attention --benchmark_filter=decode`, old and new in turns on the same rows).
+inline constexpr index fetched_bytes = 6144, fetched_bytes_in_passes = 12288;
 
 /// Walks over the cache lines of rows in the order of addresses, ahead of who reads them.
 template <class Stored>
@@ -129,7 +135,7 @@ HEED_NOINLINE void dot_rows(Stored const* k, index ldk, index n, T const* q, ind
 }
 
 /// acc[r][c] = acc[r][c] · rescale[r] + Σ_j w[r][j] · v[j][c] for R rows and V vectors from channel `first` on; one
-/// vector may have fewer channels, up to dim_v.
+/// vector may have fewer channels, up to dim_v. Without `rescale` it is 1.
 template <int R, int V, class Stored, real T>
 HEED_ALWAYS_INLINE inline void sum_tile(Stored const* v, index ldv, index n, T const* w, index ldw, index first,
                                         index dim_v, T* acc, index ldacc, T const* rescale,
@@ -152,7 +158,7 @@ HEED_ALWAYS_INLINE inline void sum_tile(Stored const* v, index ldv, index n, T c
   }
   unroll<R * V>([&](int i) HEED_LAMBDA_INLINE {
     T* const place = acc + (i / V) * ldacc + first + (i % V) * lanes<T>;
-    store(place, fma(load(place), batch<T>(rescale[i / V]), sum[i]));
+    store(place, fma(load(place), batch<T>(rescale != nullptr ? rescale[i / V] : T(1)), sum[i]));
   });
 }
 
@@ -189,14 +195,24 @@ void row_groups(index rows, F&& f) {
     f(std::integral_constant<int, 1>{}, r);
 }
 
+/// Whether they are a single group.
+template <bool Twos>
+constexpr bool one_group(index rows) {
+  return rows == 1 || rows == 4 || (Twos && rows == 2);
+}
+
 }  // namespace impl
 
 /// s[r][j] = q_r · k_j for n keys. `s` has room for score_room − 1 more keys than n.
 template <class Stored, real T>
 void row_scores(Stored const* k, index ldk, index n, T const* q, index ldq, index rows, index dim, T* s, index lds) {
-  impl::row_groups<std::same_as<Stored, T>>(rows, [&](auto count, index r) {
-    impl::dot_rows<decltype(count)::value>(k, ldk, n, q + r * ldq, ldq, dim, s + r * lds, lds);
-  });
+  constexpr bool twos = std::same_as<Stored, T>;
+  index const step = impl::one_group<twos>(rows) ? n : impl::keys_in_turn(dim * index{sizeof(Stored)});
+  for (index j = 0; j < n; j += step)
+    impl::row_groups<twos>(rows, [&](auto count, index r) {
+      impl::dot_rows<decltype(count)::value>(k + j * ldk, ldk, std::min(step, n - j), q + r * ldq, ldq, dim,
+                                             s + r * lds + j, lds);
+    });
 }
 
 /// The same for keys of a storage that is known at run time.
@@ -229,13 +245,17 @@ HEED_NOINLINE void scale_keys(T* s, float const* scale, index stride, index n, s
     s[j] = is_visible(visible, j) ? s[j] * static_cast<T>(scale[j * stride]) : T(0);
 }
 
-/// acc[r] = acc[r] · rescale[r] + Σ_j w[r][j] · v_j over n keys; acc is padded to whole vectors.
+/// acc[r] = acc[r] · rescale[r] + Σ_j w[r][j] · v_j over n keys; acc is padded to whole vectors. Sums begin anew with
+/// every turn of keys, whatever the number of rows.
 template <class Stored, real T>
 void row_values(Stored const* v, index ldv, index n, T const* w, index ldw, index rows, index dim_v, T* acc,
                 index ldacc, T const* rescale) {
-  impl::row_groups<std::same_as<Stored, T>>(rows, [&](auto count, index r) {
-    impl::sum_rows<decltype(count)::value>(v, ldv, n, w + r * ldw, ldw, dim_v, acc + r * ldacc, ldacc, rescale + r);
-  });
+  index const step = impl::keys_in_turn(dim_v * index{sizeof(Stored)});
+  for (index j = 0; j < std::max<index>(n, 1); j += step)
+    impl::row_groups<std::same_as<Stored, T>>(rows, [&](auto count, index r) {
+      impl::sum_rows<decltype(count)::value>(v + j * ldv, ldv, std::min(step, n - j), w + r * ldw + j, ldw, dim_v,
+                                             acc + r * ldacc, ldacc, j == 0 ? rescale + r : nullptr);
+    });
 }
 template <real T>
 HEED_NOINLINE void row_values(stored_rows_at const& v, index n, T const* w, index ldw, index rows, index dim_v, T* acc,
@@ -249,12 +269,14 @@ HEED_NOINLINE void row_values(stored_rows_at const& v, index n, T const* w, inde
 template <class Stored, real T>
 HEED_NOINLINE void guarded_row_values(Stored const* v, index ldv, index n, T const* w, std::uint64_t const* visible,
                                       index dim_v, T* acc, T rescale) {
-  for (index c = 0; c < dim_v; ++c) {
-    T sum = T(0);
-    for (index j = 0; j < n; ++j)
-      sum = fma(w[j], is_visible(visible, j) ? static_cast<T>(v[j * ldv + c]) : T(0), sum);
-    acc[c] = fma(acc[c], rescale, sum);
-  }
+  index const step = impl::keys_in_turn(dim_v * index{sizeof(Stored)});
+  for (index first = 0; first < std::max<index>(n, 1); first += step)
+    for (index c = 0; c < dim_v; ++c) {
+      T sum = T(0);
+      for (index j = first; j < std::min(first + step, n); ++j)
+        sum = fma(w[j], is_visible(visible, j) ? static_cast<T>(v[j * ldv + c]) : T(0), sum);
+      acc[c] = fma(acc[c], first == 0 ? rescale : T(1), sum);
+    }
 }
 template <real T>
 HEED_NOINLINE void guarded_row_values(stored_rows_at const& v, index n, T const* w, std::uint64_t const* visible,

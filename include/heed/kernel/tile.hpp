@@ -72,13 +72,13 @@ inline constexpr index near_bytes = index{1} << 20;
 
 /// Rows that the few-queries pass takes at once; from about this many on, queries in lanes are faster.
 inline constexpr index few_rows = 8;
-/// Keys of a block in the few-queries pass: whole words of one visibility bit each, as many as `few_block_bytes` hold.
-/// Between the products the core waits for a row's maximum and its exponentials; the more keys a block has, the less
-/// that shows, as long as its rows stay in the first-level cache for the next four queries. 256 bytes a key, 32 heads on
-/// eight: 1.10 times as fast as in blocks of 64; halves 1.03 in blocks of 128, 0.95 in blocks of 256
+/// Keys of a block in the few-queries pass: whole words of one visibility bit each. Between the products the core waits
+/// for a row's maximum and its exponentials, and memory for the core; the more keys a block has, the less that shows.
+/// Against blocks of 32 KiB of keys, 512 keys take 3 to 11 % off the call; 1024 gain no more
 /// (`heed_bench_attention --benchmark_filter=decode`).
-inline constexpr index least_few_keys = 64, most_few_keys = 256;
-inline constexpr index few_block_bytes = 32768;
+inline constexpr index few_keys = 512;
+/// The same where rows are converted, so that the room for them fits the stack.
+inline constexpr index few_converted_keys = 64;
 /// A row's keys are cut into pieces of at least this many, at most `most_splits` of them.
 inline constexpr index split_keys = 2048;
 inline constexpr index most_splits = 16;
