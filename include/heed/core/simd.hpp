@@ -346,18 +346,18 @@ HEED_ALWAYS_INLINE inline batch<double> exponent_from_low_bits(batch<double> con
 #if defined(__AVX512F__) && defined(__AVX512DQ__)
 inline constexpr bool has_power_scaling = true;
 
-/// x minus the nearest whole number, of two the even one; exact, and 0 for an infinite x.
-HEED_ALWAYS_INLINE inline batch<float> fraction_of(batch<float> const& x) { return _mm512_reduce_ps(x.data, 0); }
-HEED_ALWAYS_INLINE inline batch<double> fraction_of(batch<double> const& x) { return _mm512_reduce_pd(x.data, 0); }
+/// x minus the greatest whole number that is not above it, in [0, 1]; 0 for an infinite x.
+HEED_ALWAYS_INLINE inline batch<float> above_whole(batch<float> const& x) { return _mm512_reduce_ps(x.data, 9); }
+HEED_ALWAYS_INLINE inline batch<double> above_whole(batch<double> const& x) { return _mm512_reduce_pd(x.data, 9); }
 
-/// p · 2^n for a whole number n, and 0 where x < cut.
-HEED_ALWAYS_INLINE inline batch<float> scale_by_power(batch<float> const& p, batch<float> const& n,
-                                                      batch<float> const& x, batch<float> const& cut) {
-  return _mm512_maskz_scalef_ps(_mm512_cmp_ps_mask(x.data, cut.data, _CMP_NLT_UQ), p.data, n.data);
+/// p · 2^n with that whole number n, and 0 where x < cut.
+HEED_ALWAYS_INLINE inline batch<float> scale_by_power(batch<float> const& p, batch<float> const& x,
+                                                      batch<float> const& cut) {
+  return _mm512_maskz_scalef_ps(_mm512_cmp_ps_mask(x.data, cut.data, _CMP_NLT_UQ), p.data, x.data);
 }
-HEED_ALWAYS_INLINE inline batch<double> scale_by_power(batch<double> const& p, batch<double> const& n,
-                                                       batch<double> const& x, batch<double> const& cut) {
-  return _mm512_maskz_scalef_pd(_mm512_cmp_pd_mask(x.data, cut.data, _CMP_NLT_UQ), p.data, n.data);
+HEED_ALWAYS_INLINE inline batch<double> scale_by_power(batch<double> const& p, batch<double> const& x,
+                                                       batch<double> const& cut) {
+  return _mm512_maskz_scalef_pd(_mm512_cmp_pd_mask(x.data, cut.data, _CMP_NLT_UQ), p.data, x.data);
 }
 #else
 inline constexpr bool has_power_scaling = false;

@@ -10,35 +10,41 @@ namespace heed {
 HEED_ISA_BEGIN
 namespace impl {
 
-/// 2^f on [−1/2, 1/2] as 1 + f·(c1 + f·(c2 + …)): minimax for the relative error, with the constant held at exactly 1
-/// so that 2^0 is exactly 1. float: degree 6, 2e-9, under 1 ulp after rounding (degree 5 reaches 2.02 ulp).
-/// double: degree 12, 1.1e-19.
+/// 2^f as 1 + f·(c1 + f·(c2 + …)): minimax for the relative error, with the constant held at exactly 1 so that 2^0 is
+/// exactly 1. `near` on [−1/2, 1/2], beside the nearest whole number; `above` on [0, 1], above the next lower one.
+/// float: degree 6, 2e-9; after rounding under 1 ulp, or under 1.6 `above`, since the instruction that finds f rounds it
+/// down (degree 5 reaches 2.02 ulp). double: degree 12, 1.1e-19.
 template <real T>
 struct exp2_polynomial;
 template <>
 struct exp2_polynomial<float> {
-  static constexpr float c[] = {0x1.62e430p-1f, 0x1.ebfbdcp-3f,  0x1.c6aee8p-5f,
-                                0x1.3b2d4cp-7f, 0x1.5f3e52p-10f, 0x1.41fbbcp-13f};
+  static constexpr float near[] = {0x1.62e430p-1f, 0x1.ebfbdcp-3f,  0x1.c6aee8p-5f,
+                                   0x1.3b2d4cp-7f, 0x1.5f3e52p-10f, 0x1.41fbbcp-13f};
+  static constexpr float above[] = {0x1.62e42cp-1f, 0x1.ebfd3ap-3f,  0x1.c68af6p-5f,
+                                    0x1.3cfd82p-7f, 0x1.473738p-10f, 0x1.c44580p-13f};
   static constexpr float magic = 0x1.8p23f + 127.0f;  // adding it rounds to a whole number n and leaves n + bias below
   static constexpr float cut = -126.0f;
 };
 template <>
 struct exp2_polynomial<double> {
-  static constexpr double c[] = {0.69314718055994530925,     0.24022650695910071233,   0.055504108664821627039,
-                                 0.0096181291076284794928,   0.0013333558146406470697, 0.00015403530393370733411,
-                                 0.000015252733841556772589, 1.321548680870556279e-6,  1.0178057087733941105e-7,
-                                 7.0548973041554992774e-9,   4.455817908336064493e-10, 2.5729324177362304214e-11};
+  static constexpr double near[] = {0.69314718055994530925,     0.24022650695910071233,   0.055504108664821627039,
+                                    0.0096181291076284794928,   0.0013333558146406470697, 0.00015403530393370733411,
+                                    0.000015252733841556772589, 1.321548680870556279e-6,  1.0178057087733941105e-7,
+                                    7.0548973041554992774e-9,   4.455817908336064493e-10, 2.5729324177362304214e-11};
+  static constexpr double above[] = {0x1.62e42fefa39efp-1,  0x1.ebfbdff82c5c6p-3,  0x1.c6b08d7048ce6p-5,
+                                     0x1.3b2ab6fbddb70p-7,  0x1.5d87fe6ccd31ap-10, 0x1.430914892d208p-13,
+                                     0x1.ffcbb617b65e0p-17, 0x1.62c44fcf3a1b3p-20, 0x1.b4ceabed6085ep-24,
+                                     0x1.e97d4f23dd807p-28, 0x1.bfb19fb5ecdeep-32, 0x1.4758bb73f3d36p-35};
   static constexpr double magic = 0x1.8p52 + 1023.0;
   static constexpr double cut = -1022.0;
 };
 
-template <real T, class Batch>
+template <auto const& C, class Batch>
 HEED_ALWAYS_INLINE inline Batch horner(Batch f) {
-  constexpr auto& c = exp2_polynomial<T>::c;
-  constexpr int degree = static_cast<int>(std::size(c));
-  Batch p(c[degree - 1]);
-  unroll<degree - 1>([&](int i) HEED_LAMBDA_INLINE { p = fma(p, f, Batch(c[degree - 2 - i])); });
-  return fma(p, f, Batch(T(1)));
+  constexpr int degree = static_cast<int>(std::size(C));
+  Batch p(C[degree - 1]);
+  unroll<degree - 1>([&](int i) HEED_LAMBDA_INLINE { p = fma(p, f, Batch(C[degree - 2 - i])); });
+  return fma(p, f, Batch(1));
 }
 
 }  // namespace impl
@@ -50,32 +56,21 @@ HEED_ALWAYS_INLINE inline batch<T> exp2_weight(batch<T> x) {
   using table = impl::exp2_polynomial<T>;
   batch<T> const cut(table::cut);
   if constexpr (has_power_scaling) {
-    batch<T> const f = fraction_of(x);
-    return scale_by_power(impl::horner<T>(f), x - f, x, cut);
+    return scale_by_power(impl::horner<table::above>(above_whole(x)), x, cut);
   } else {
     batch<T> const y = heed::max(cut, x);  // this order keeps a NaN x
     batch<T> const shifted = y + batch<T>(table::magic);
     batch<T> const f = y - (shifted - batch<T>(table::magic));
-    batch<T> const power = impl::horner<T>(f) * exponent_from_low_bits(shifted);
+    batch<T> const power = impl::horner<table::near>(f) * exponent_from_low_bits(shifted);
     return heed::select(x < cut, batch<T>(T(0)), power);
   }
 }
 
-/// 2^x of one number, by the same steps.
 template <real T>
 inline T exp2_weight(T x) {
-  using table = impl::exp2_polynomial<T>;
-  using bits = std::conditional_t<std::same_as<T, float>, std::uint32_t, std::uint64_t>;
-  constexpr int mantissa = std::numeric_limits<T>::digits - 1;
-  // Halves fall as in a batch: to the even whole number where an instruction rounds, else to the odd one.
-  constexpr T bias = has_power_scaling ? T(std::numeric_limits<T>::max_exponent - 1) : T(0);
-  constexpr T magic = table::magic - bias;
-  T const y = heed::max(table::cut, x);
-  T const shifted = y + magic;
-  T const f = y - (shifted - magic);
-  T const scale = std::bit_cast<T>(static_cast<bits>(std::bit_cast<bits>(shifted + bias) << mantissa));
-  T const power = impl::horner<T>(f) * scale;
-  return x < table::cut ? T(0) : power;
+  alignas(64) T power[static_cast<std::size_t>(lanes<T>)];
+  store(power, exp2_weight(batch<T>(x)));
+  return power[0];
 }
 
 /// e^x over the whole range, for score functors: overflow gives +inf, NaN stays NaN.
@@ -93,7 +88,7 @@ inline xsimd::batch<T, Arch> exp(xsimd::batch<T, Arch> const& x) {
   b const n = shifted - b(table::magic);
   b const f = fma(n, b(-ln2_low), fma(n, b(-ln2_high), x)) * b(log2e);
   b const over = heed::select(n == b(top), b(T(1)), b(T(0)));  // 2^top is no number: 2^(top−1) twice
-  b const power = impl::horner<T>(f) * exponent_from_low_bits(shifted - over) * (b(T(1)) + over);
+  b const power = impl::horner<table::near>(f) * exponent_from_low_bits(shifted - over) * (b(T(1)) + over);
   return heed::select(t < b(table::cut), b(T(0)), heed::select(x == x, power, x));
 }
 
