@@ -119,7 +119,7 @@ TEST_CASE("exp2_weight of doubles is within 2 ulp, the same for a number and a b
 
 TEMPLATE_TEST_CASE("exp2_weight keeps its promises at the ends", "[edges]", float, double) {
   using T = TestType;
-  T const cut = std::is_same_v<T, float> ? T(-126) : T(-1022);
+  T const least = std::is_same_v<T, float> ? T(-126) : T(-1022);
   auto const both = [](T x, T expected) {
     CAPTURE(x, expected);
     CHECK(same_bits(exp2_weight(x), expected));
@@ -131,13 +131,17 @@ TEMPLATE_TEST_CASE("exp2_weight keeps its promises at the ends", "[edges]", floa
   both(T(0), T(1));
   both(-T(0), T(1));
   both(-std::numeric_limits<T>::denorm_min(), T(1));
-  both(cut, std::numeric_limits<T>::min());
-  both(std::nextafter(cut, -infinity<T>), T(0));
-  both(cut - T(0.25), T(0));
-  both(cut * 2, T(0));
+  both(least, std::numeric_limits<T>::min());
+  CHECK(exp2_weight(std::nextafter(exp2_cut<T>, T(0))) > T(0));
+  CHECK(exp2_cut<T> >= least - T(0.5));
+  both(std::nextafter(exp2_cut<T>, -infinity<T>), T(0));
+  both(exp2_cut<T> - T(0.25), T(0));
+  both(least - T(1), T(0));
+  both(least - T(1.5), T(0));
+  both(least * 2, T(0));
   both(std::numeric_limits<T>::lowest(), T(0));
   both(-infinity<T>, T(0));
-  for (int n = 1; n <= -static_cast<int>(cut); ++n)
+  for (int n = 1; n <= -static_cast<int>(least); ++n)
     both(-static_cast<T>(n), std::ldexp(T(1), -n));
   // What rounding may put above 0.
   CHECK(exp2_weight(std::numeric_limits<T>::epsilon()) == Approx(1));

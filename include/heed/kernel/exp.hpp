@@ -49,23 +49,27 @@ HEED_ALWAYS_INLINE inline Batch horner(Batch f) {
 
 }  // namespace impl
 
-/// 2^x for x ≤ 0 (tolerating what rounding puts above it): at most 2 ulp, exactly 1 at 0, exactly 0 below −126
-/// (float) or −1022 (double), which is where results would be subnormal; NaN stays NaN. The weights of every softmax.
+/// Below this `exp2_weight` is exactly 0: where results would be subnormal, or half a step further where no instruction
+/// rounds to a whole number.
+template <real T>
+inline constexpr T exp2_cut = impl::exp2_polynomial<T>::cut - (has_power_scaling ? T(0) : T(0.5));
+
+/// 2^x for x ≤ 0 (tolerating what rounding puts above it): at most 2 ulp, exactly 1 at 0, exactly 0 below `exp2_cut`;
+/// NaN stays NaN. The weights of every softmax.
 template <real T>
 HEED_ALWAYS_INLINE inline batch<T> exp2_weight(batch<T> x) {
   using table = impl::exp2_polynomial<T>;
-  batch<T> const cut(table::cut);
   if constexpr (has_power_scaling) {
-    return scale_by_power(impl::horner<table::above>(above_whole(x)), x, cut);
+    return scale_by_power(impl::horner<table::above>(above_whole(x)), x, batch<T>(exp2_cut<T>));
   } else {
-    batch<T> const y = heed::max(cut, x);  // this order keeps a NaN x
+    batch<T> const y = heed::max(batch<T>(table::cut - 1), x);  // of bits that are 0's; this order keeps a NaN x
     batch<T> const shifted = y + batch<T>(table::magic);
     batch<T> const f = y - (shifted - batch<T>(table::magic));
-    batch<T> const power = impl::horner<table::near>(f) * exponent_from_low_bits(shifted);
-    return heed::select(x < cut, batch<T>(T(0)), power);
+    return impl::horner<table::near>(f) * exponent_from_low_bits(shifted);
   }
 }
 
+/// 2^x of one number, by the same steps.
 template <real T>
 inline T exp2_weight(T x) {
   alignas(64) T power[static_cast<std::size_t>(lanes<T>)];
