@@ -63,8 +63,9 @@ sample read_text(std::map<std::string, std::string> const& files, index length, 
   heed::rotary const rope{heed::frequencies::standard(shape.head_dim()), heed::layout::interleaved};
   sample s{{}, heed::rerope{rope, shape.train_len / 2}, shape.train_len, length};
   example::attention_way const way{
-      [&](index heads, index dim, index capacity) { return example::key_cache(heads, dim, dim, capacity, s.code); },
-      [&](auto const& q, example::key_cache const& cache, auto const& out) {
+      [&](index heads, index dim, index capacity) { return heed::kv_cache<float>(heads, dim, dim, capacity, s.code); },
+      [&](auto const& q, example::key_cache const& any, auto const& out) {
+        auto const& cache = std::get<heed::kv_cache<float>>(any);
         s.layers.push_back({copy_of(q), copy_of(cache.keys())});  // ReRoPE's cache keeps keys as they came
         heed::attention(q, cache, out, heed::causal{});
       }};

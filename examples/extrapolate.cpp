@@ -115,9 +115,9 @@ std::vector<method> all_methods(options const& o, llama2_shape const& shape, hee
     std::string const name(scheme.name == "standard" ? "rope" : scheme.name);
     heed::index const window = scheme.name == "window" ? shape.train_len : o.rerope_window;
     position_code const code = scheme.make({shape.head_dim(), shape.train_len, static_cast<double>(o.length), window});
-    methods.push_back({name, attend_with(code, false, shape.train_len, executor)});
+    methods.push_back({name, attend_with(code, false, shape.train_len, executor, o.in_bytes())});
     if (!scheme.has_window || name == "rerope")
-      methods.push_back({name + "+logn", attend_with(code, true, shape.train_len, executor)});
+      methods.push_back({name + "+logn", attend_with(code, true, shape.train_len, executor, o.in_bytes())});
   }
   return methods;
 }

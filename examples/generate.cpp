@@ -184,7 +184,7 @@ void generate(options const& o) {
   team workers(o.threads);
   position_code const code =
       scheme.make({shape.head_dim(), shape.train_len, std::round(o.factor * shape.train_len), window});
-  transformer llama(model, attend_with(code, o.log_n, shape.train_len, workers.executor()), o.steps);
+  transformer llama(model, attend_with(code, o.log_n, shape.train_len, workers.executor(), o.in_bytes()), o.steps);
   write_text(o, llama, tokens);
 }
 

@@ -20,16 +20,21 @@ struct position_settings {
   double factor() const { return std::max(1.0, length / static_cast<double>(train_len)); }
 };
 
-/// How a cache keeps keys, and which of them a query sees.
+/// How a cache keeps keys, in float or in 8 bits, and which of them a query sees.
 struct position_code {
-  cache_maker keep;
+  cache_maker keep, keep_bytes;
   index left = heed::unbounded;
 };
 
 /// Keys kept as `code` wants them: a position code of heed.
 template <class Code>
 position_code keep_for(Code code) {
-  return {[=](index heads, index dim, index capacity) { return key_cache(heads, dim, dim, capacity, code); }};
+  auto const in = [&]<class T>(T) -> cache_maker {
+    return [=](index heads, index dim, index capacity) {
+      return key_cache(heed::kv_cache<T>(heads, dim, dim, capacity, code));
+    };
+  };
+  return {in(float{}), in(heed::int8{})};
 }
 
 /// Rotary as llama2.c's models have it, with these frequencies.
@@ -68,7 +73,12 @@ inline constexpr position_scheme position_schemes[] = {
      [](auto const& s) { return keep_for(heed::leaky_rerope(as_trained(s), s.window, far_slowdown(s))); }},
     {"self_extend", true,
      [](auto const& s) { return keep_for(heed::self_extend(as_trained(s), s.window, far_slowdown(s))); }},
-    {"window", true, [](auto const& s) { return position_code{keep_for(as_trained(s)).keep, s.window - 1}; }},
+    {"window", true,
+     [](auto const& s) {
+       position_code code = keep_for(as_trained(s));
+       code.left = s.window - 1;
+       return code;
+     }},
 };
 
 inline position_scheme const& find_scheme(std::string_view name) {
@@ -81,16 +91,21 @@ inline index usual_window(position_scheme const& scheme, index train_len) {
   return scheme.name == "window" ? train_len : std::max<index>(1, train_len / 2);
 }
 
-/// Causal attention with this position code and, if asked for, scores scaled by log n beyond the training length.
+/// Causal attention with this position code and, if asked for, scores scaled by log n beyond the training length, and
+/// keys and values in 8 bits.
 template <class Executor>
-attention_way attend_with(position_code const& code, bool log_n, index train_len, Executor& executor) {
+attention_way attend_with(position_code const& code, bool log_n, index train_len, Executor& executor,
+                          bool in_bytes = false) {
   auto const attend = [&](auto... modifiers) {
-    return [=](auto q, key_cache const& cache, auto out) { heed::attention(q, cache, out, modifiers...); };
+    return [=](auto q, key_cache const& cache, auto out) {
+      std::visit([&](auto const& kept) { heed::attention(q, kept, out, modifiers...); }, cache);
+    };
   };
+  cache_maker const& keep = in_bytes ? code.keep_bytes : code.keep;
   heed::window const seen{code.left, heed::unbounded};
   if (log_n)
-    return {code.keep, attend(heed::causal{}, seen, heed::log_n_beyond{train_len}, heed::on{executor})};
-  return {code.keep, attend(heed::causal{}, seen, heed::on{executor})};
+    return {keep, attend(heed::causal{}, seen, heed::log_n_beyond{train_len}, heed::on{executor})};
+  return {keep, attend(heed::causal{}, seen, heed::on{executor})};
 }
 
 }  // namespace example

@@ -9,18 +9,24 @@
 #include <string>
 #include <thread>
 
-/// What the programs share around their work: the files, the threads, and how they fail.
+/// What the programs share around their work: the files, the threads, the cache, and how they fail.
 
 namespace example {
 
 struct common_options {
   std::string model, tokenizer;
   int threads = 1;
+  std::string cache = "float";
+
+  bool in_bytes() const { return cache == "int8"; }
 
   void add_to(CLI::App& app) {
     app.add_option("--model", model, "Model in llama2.c's float32 format")->required()->type_name("FILE");
     app.add_option("--tokenizer", tokenizer, "Its tokenizer")->required()->type_name("FILE");
     app.add_option("--threads", threads, "Threads for attention")->check(CLI::Range(1, 1024))->capture_default_str();
+    app.add_option("--cache", cache, "How keys and values are kept: int8 takes a quarter of the memory")
+        ->check(CLI::IsMember({"float", "int8"}))
+        ->capture_default_str();
   }
 };
 

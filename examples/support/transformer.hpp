@@ -7,13 +7,14 @@
 #include <algorithm>
 #include <functional>
 #include <span>
+#include <variant>
 
 /// The forward pass of a Llama: everything but attention is Eigen products and a few lines; attention is handed in.
 
 namespace example {
 
 /// Keys and values of one layer, kept as the position code wants them: a key is turned once, when it comes in.
-using key_cache = heed::kv_cache<float>;
+using key_cache = std::variant<heed::kv_cache<float>, heed::kv_cache<heed::int8>>;
 using cache_maker = std::function<key_cache(heed::index heads_kv, heed::index dim, heed::index capacity)>;
 
 /// Attention of one layer, the only place where tokens meet: q and out [heads_q, len, dim], the last `len` rows of what
@@ -65,8 +66,9 @@ class transformer {
     matrix const q = in * layer.wq.transpose();  // [len, heads_q · dim]: split into heads by strides, not by copies
     matrix const k = in * layer.wk.transpose();
     matrix const v = in * layer.wv.transpose();
-    cache.append(heed::split_heads(heed::as_view(k), shape.heads_kv),
-                 heed::split_heads(heed::as_view(v), shape.heads_kv));
+    auto const k_heads = heed::split_heads(heed::as_view(k), shape.heads_kv);
+    auto const v_heads = heed::split_heads(heed::as_view(v), shape.heads_kv);
+    std::visit([&](auto& kept) { kept.append(k_heads, v_heads); }, cache);
     matrix out(q.rows(), q.cols());
     attend_(heed::split_heads(heed::as_view(q), shape.heads_q), cache,
             heed::split_heads(heed::as_view(out), shape.heads_q));

@@ -59,6 +59,7 @@ grep -q 'tokens/s' "$here/err" || complain "no tokens per second on standard err
   complain "the same seed gives another text"
 [ "$(write --steps 80 --temperature 1 --seed 7)" != "$(write --steps 80 --temperature 1 --seed 8)" ] ||
   complain "another seed gives the same text"
+[ "$(write --steps 60 --cache int8)" = "$(write --steps 60)" ] || complain "a cache of int8 changes the first tokens"
 write --steps 600 --ignore-end --rope yarn --log-n >/dev/null || complain "generate stops at the training length"
 
 # Inside the window a scheme with a window writes plain RoPE's text; beyond, its own. Without one asked for, the window
@@ -96,6 +97,12 @@ rows="$rows ntk_mixed ntk_mixed+logn yarn yarn+logn rerope rerope+logn leaky_rer
 [ "$(grep -c '^[a-z_]*\(+logn\)\{0,1\},[0-9.]*,[0-9.]*,[0-9.]*$' "$here/table.csv")" -eq 19 ] || complain "not 19 rows of numbers"
 [ ! -s "$here/err" ] || complain "a progress bar without a terminal"
 grep -q '^rope+logn  *1\.' "$here/out" || complain "no table on standard output"
+read_text --text "$texts/tinystories.txt" --length 700 --windows 1 --cache int8 --csv "$here/bytes.csv" >"$here/out" ||
+  complain "extrapolate fails with a cache of int8"
+cmp -s "$here/bytes.csv" "$here/table.csv" && complain "a cache of int8 changes nothing"
+paste -d, "$here/bytes.csv" "$here/table.csv" |
+  awk -F, 'NR > 1 { for (i = 2; i <= 4; ++i) if ($i - $(i + 4) > 0.02 || $(i + 4) - $i > 0.02) exit 1 }' ||
+  complain "a cache of int8 changes the loss by more than 0.02"
 read_text --text "$texts/tinystories.txt" --length 700 --windows 1 --rerope-window 700 --csv "$here/wide.csv" >"$here/out" ||
   complain "extrapolate fails with a wide window"
 [ "$(grep '^rerope,' "$here/wide.csv" | cut -d, -f2-)" = "$(grep '^rope,' "$here/wide.csv" | cut -d, -f2-)" ] ||

@@ -155,6 +155,8 @@ class few_rows_pass {
   }
 
  private:
+  using values_ahead = impl::row_fetcher<std::byte>;
+
   static index blocks_of(problem<T> const& p, band const& b, index keys) {
     index n = 0;
     for (block_walk walk(b, 0, p.q_len - 1, keys); !walk.done(); walk.advance())
@@ -217,10 +219,17 @@ class few_rows_pass {
     own_.tiles.open(batch_, key_head_, keys);
     index const n = keys.end - keys.begin;
     score(n);
+    values_ahead ahead = fetch_values();
     bool hides = false;
     for (index r = 0; r < shape_.rows; ++r)
-      hides = weigh(r, n) || hides;
+      hides = weigh(r, n, ahead) || hides;
     accumulate(n, hides);
+  }
+
+  values_ahead fetch_values() {
+    stored_rows_at const v = own_.tiles.stored_values();
+    index const bytes = size_of(v.kind);
+    return values_ahead(v.data, v.ld * bytes, call_.dim_v * bytes, impl::in_one_pass<T>(shape_.rows, call_.dim_v));
   }
 
   void score(index n) {
@@ -248,7 +257,7 @@ class few_rows_pass {
   }
 
   /// Modify and normalise for one row; returns whether it hides any key of the block.
-  bool weigh(index r, index n) {
+  bool weigh(index r, index n, values_ahead& ahead) {
     constexpr index w = lanes<T>;
     T* const s = own_.s + r * own_.lds;
     constexpr T nothing = -std::numeric_limits<T>::infinity();
@@ -269,8 +278,10 @@ class few_rows_pass {
       renew_maximum(r, n);
     else
       own_.state.m[r] = T(0), rescale_[r] = T(1);  // all of these keys are seen: any number above −inf says so
-    bool const scaled = has_maximum<Rule> && call_.natural;
-    scaled ? take_weights<has_maximum<Rule>>(r, n) : take_weights<false>(r, n);
+    auto const weigh = [&](auto scaled) {
+      shape_.rows == 1 ? take_weights<scaled(), true>(r, n, ahead) : take_weights<scaled(), false>(r, n, ahead);
+    };
+    has_maximum<Rule>&& call_.natural ? weigh(std::bool_constant<has_maximum<Rule>>{}) : weigh(std::false_type{});
     return hides;
   }
 
@@ -321,13 +332,18 @@ class few_rows_pass {
     }
   }
 
-  template <bool Scaled>
-  HEED_NOINLINE void take_weights(index r, index n) {
+  /// Nothing is read meanwhile: so that memory does not idle, a 32nd of the values is asked for beside a single row, which
+  /// takes up to 7 % off 512 keys that lie in the cache. Beside four rows it costs 1 to 3 %.
+  template <bool Scaled, bool Alone>
+  HEED_NOINLINE void take_weights(index r, index n, values_ahead& ahead) {
+    index const lines = lanes<T> * call_.dim_v * size_of(call_.v.kind) / (32 * 64);
     T* const s = own_.s + r * own_.lds;
     batch<T> const top(safe_maximum<T>(own_.state.m[r]));
     batch<T> total(T(0)), spread(T(0));
     for (index t = 0; t < n; t += lanes<T>) {
       batch<T> const score = load(s + t), weight = weight_of<Rule, Scaled>(score, top);
+      for (index line = 0; Alone && line < lines; ++line)
+        ahead.next();
       total = added_to_sum<Rule>(weight, total);
       if constexpr (Entropy)
         spread = added_to_entropy(weight, score, top, spread);
