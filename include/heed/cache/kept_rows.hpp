@@ -15,7 +15,7 @@ template <cache_scalar T>
 class kept_rows {
  public:
   using number = arithmetic_t<T>;  // what rows come in as
-  using exact = T;                 // storage of the kind for rows that should lose nothing more
+  using near_key = T;              // what the few near keys of a ring are kept as
 
   kept_rows(index heads, index capacity, index channels) : rows_({heads, capacity, channels}) {}
 
@@ -39,7 +39,7 @@ template <>
 class kept_rows<int8> {
  public:
   using number = float;
-  using exact = float;
+  using near_key = float;
 
   kept_rows(index heads, index capacity, index channels)
       : codes_({heads, capacity, channels}), scales_({heads, capacity}) {}

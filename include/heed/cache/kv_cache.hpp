@@ -49,7 +49,7 @@ class kv_cache {
     turning_ = tensor<double, 1>({static_cast<index>(rotator<number>::scratch_bytes(what.turn.pairs) / 8 + 1)});
     if (what.has_far()) {
       ring_rows_ = std::min(static_cast<index>(std::ceil(what.window)), std::max<index>(capacity, 1));
-      ring_ = tensor<exact, 3>({heads_kv, 2 * ring_rows_, dim});
+      ring_ = tensor<near_key, 3>({heads_kv, 2 * ring_rows_, dim});
     }
   }
 
@@ -125,7 +125,7 @@ class kv_cache {
   };
 
   using number = typename kept_rows<T>::number;
-  using exact = typename kept_rows<T>::exact;
+  using near_key = typename kept_rows<T>::near_key;
 
   static kept_rows<T> checked(char const* what, index heads, index rows, index channels) {
     detail::expect(heads >= 1 && rows >= 0 && channels >= 1, "kv_cache: ", what,
@@ -182,13 +182,13 @@ class kv_cache {
     each_key(code, position_code::near, k, i, [&](index h) {
       for (index copy : {row, row + ring_rows_})
         std::transform(row_.data(), row_.data() + ring_.extent(2), &ring_(h, copy, 0),
-                       [](number x) { return round_to<exact>(x); });
+                       [](number x) { return round_to<near_key>(x); });
     });
     ring_begin_ = std::max(ring_begin_, j - ring_rows_ + 1);
   }
 
   kept_rows<T> keys_, values_;
-  tensor<exact, 3> ring_;
+  tensor<near_key, 3> ring_;
   tensor<double, 1> turning_;
   tensor<number, 1> row_;  // of a head, read and turned
   std::unique_ptr<any_code> code_;

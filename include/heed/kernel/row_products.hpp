@@ -45,7 +45,8 @@ constexpr bool in_one_pass(index rows, index dim_v) {
 /// are read once, front to back, need what passes while memory answers: 2, 4 and 8 KiB are equal at 32768 keys, 16 KiB
 /// take 1 to 3 % longer, at 512 keys 5 to 7 %. Of values that are read in passes over their channels the first pass
 /// overtakes the addresses: 8, 12 and 20 KiB are equal. Without it, 32768 keys take 1.1 to 1.3 times as long; fetched
-/// into the second level only, up to 1.05 times; lines asked for in pairs 1.02 to 1.05 times (`heed_bench_attention --benchmark_filter=decode`, old and new in turns on the same rows).
+/// into the second level only, up to 1.05 times; lines asked for in pairs 1.02 to 1.05 times
+/// (`heed_bench_attention --benchmark_filter=decode`, old and new in turns on the same rows).
 inline constexpr index fetched_bytes = 6144, fetched_bytes_in_passes = 12288;
 
 /// Walks over the cache lines of rows in the order of addresses, ahead of who reads them.
