@@ -2,6 +2,9 @@
 
 #include <heed/cache/quantized.hpp>
 
+#include <algorithm>
+#include <cmath>
+
 namespace heed {
 
 /// What a key–value cache may hold.

@@ -33,7 +33,8 @@ class kv_cache {
   /// Raw keys.
   kv_cache(index heads_kv, index dim, index dim_v, index capacity)
       : keys_(checked("heads_kv, dim and capacity", heads_kv, capacity, dim)),
-        values_(checked("heads_kv, dim_v and capacity", heads_kv, capacity, dim_v)), row_({std::max(dim, dim_v)}) {}
+        values_(checked("heads_kv, dim_v and capacity", heads_kv, capacity, dim_v)), ring_(heads_kv, 0, dim),
+        row_({std::max(dim, dim_v)}) {}
 
   /// Keys turned as `code` wants them: rotary, rerope, leaky_rerope or self_extend.
   /// @throws argument_error if the code does not fit dim
@@ -49,7 +50,7 @@ class kv_cache {
     turning_ = tensor<double, 1>({static_cast<index>(rotator<number>::scratch_bytes(what.turn.pairs) / 8 + 1)});
     if (what.has_far()) {
       ring_rows_ = std::min(static_cast<index>(std::ceil(what.window)), std::max<index>(capacity, 1));
-      ring_ = tensor<near_key, 3>({heads_kv, 2 * ring_rows_, dim});
+      ring_ = kept_rows<near_key>(heads_kv, 2 * ring_rows_, dim);
     }
   }
 
@@ -106,7 +107,7 @@ class kv_cache {
     code_->describe(d);
     d.position.keys_turned = true;
     if (ring_rows_ > 0) {
-      d.position.near_keys = make_operand(ring_.view());
+      d.position.near_keys = make_operand(ring_.first(2 * ring_rows_));
       d.position.near_begin = ring_begin_;
       d.position.near_rows = ring_rows_;
     }
@@ -181,14 +182,13 @@ class kv_cache {
     index const j = size_ + i, row = j % ring_rows_;
     each_key(code, position_code::near, k, i, [&](index h) {
       for (index copy : {row, row + ring_rows_})
-        std::transform(row_.data(), row_.data() + ring_.extent(2), &ring_(h, copy, 0),
-                       [](number x) { return round_to<near_key>(x); });
+        ring_.put(h, copy, row_.data());
     });
     ring_begin_ = std::max(ring_begin_, j - ring_rows_ + 1);
   }
 
   kept_rows<T> keys_, values_;
-  tensor<near_key, 3> ring_;
+  kept_rows<near_key> ring_;
   tensor<double, 1> turning_;
   tensor<number, 1> row_;  // of a head, read and turned
   std::unique_ptr<any_code> code_;
