@@ -346,7 +346,8 @@ HEED_ALWAYS_INLINE inline batch<double> exponent_from_low_bits(batch<double> con
 #if defined(__AVX512F__) && defined(__AVX512DQ__)
 inline constexpr bool has_power_scaling = true;
 
-/// x minus the greatest whole number that is not above it, in [0, 1]; 0 for an infinite x.
+/// x minus the greatest whole number that is not above it, in [0, 1], rounded down; 0 for an infinite x. 9: towards −∞,
+/// without an exception for what is inexact.
 HEED_ALWAYS_INLINE inline batch<float> above_whole(batch<float> const& x) { return _mm512_reduce_ps(x.data, 9); }
 HEED_ALWAYS_INLINE inline batch<double> above_whole(batch<double> const& x) { return _mm512_reduce_pd(x.data, 9); }
 

@@ -30,7 +30,8 @@ constexpr int vectors_beside(index rows) { return rows == 1 ? 8 : 4; }
 
 /// Keys that a product takes in turn, where their rows are read more than once: as many as stay in the first-level cache
 /// beside what is fetched. With 32 KiB of them 32 heads on eight take up to 7 % longer, with 8 KiB up to 4 %; below 16
-/// keys the accumulators' way in and out shows.
+/// keys the accumulators' way in and out shows (`heed_bench_attention --benchmark_filter=decode/32on8`, old and new in
+/// turns).
 constexpr index keys_in_turn(index row_bytes) {
   return std::max<index>(16, 16384 / row_bytes / keys_beside * keys_beside);
 }
@@ -196,7 +197,7 @@ void row_groups(index rows, F&& f) {
     f(std::integral_constant<int, 1>{}, r);
 }
 
-/// Whether they are a single group.
+/// Whether so many rows are a single group of `row_groups`: keys are read once, then.
 template <bool Twos>
 constexpr bool one_group(index rows) {
   return rows == 1 || rows == 4 || (Twos && rows == 2);
