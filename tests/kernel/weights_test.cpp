@@ -75,7 +75,11 @@ void check_tile(int vectors, index n, generator& random) {
     entropy[at] = static_cast<T>(random.uniform(-2, 0));
   }
   auto weights = s, new_sum = sum, new_entropy = entropy;
-  impl::weigh<Rule, Scaled, Entropy>(vectors, weights.data(), n, maximum.data(), new_sum.data(), new_entropy.data());
+  index const lines = 1000, tiles = vectors / register_tile<T>::vectors + vectors % register_tile<T>::vectors;
+  lines_ahead later(s.data(), 64, 64, lines);
+  impl::weigh<Rule, Scaled, Entropy>(vectors, weights.data(), n, maximum.data(), new_sum.data(), new_entropy.data(),
+                                     later);
+  REQUIRE(later.left() == lines - n * tiles);
   int wrong = 0;
   double const tolerance = 64 * static_cast<double>(std::numeric_limits<T>::epsilon());
   for (index lane = 0; lane < width; ++lane) {
@@ -129,7 +133,8 @@ TEST_CASE("The row sum is exactly what enters the value product", "[contract]") 
   // The sum of two weights as they were stored, not of the numbers they were rounded from.
   constexpr index width = block_lanes<float>;
   std::vector<float> s(2 * width, -0.3F), maximum(width, 0.0F), sum(width, 0.0F), entropy(width, 0.0F);
-  impl::weigh<softmax, true, false>(1, s.data(), 2, maximum.data(), sum.data(), entropy.data());
+  lines_ahead nothing;
+  impl::weigh<softmax, true, false>(1, s.data(), 2, maximum.data(), sum.data(), entropy.data(), nothing);
   CHECK(sum[0] == s[0] + s[static_cast<std::size_t>(width)]);
 }
 

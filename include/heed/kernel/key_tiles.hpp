@@ -1,6 +1,7 @@
 #pragma once
 
 #include <heed/kernel/load.hpp>
+#include <heed/kernel/prefetch.hpp>
 #include <heed/kernel/problem.hpp>
 
 #include <optional>
@@ -79,6 +80,14 @@ class key_tiles {
   /// The same as arithmetic rows, for queries in lanes.
   tile_rows_at<T> keys(position_code::product which, index used) { return arithmetic(stored_keys(which, used)); }
   tile_rows_at<T> values() { return arithmetic(stored_values()); }
+
+  /// The values of the `count` keys behind the block, as they lie in memory.
+  lines_ahead values_behind(index count) const {
+    operand const& v = call_->v;
+    if (v.strides[3] != 1)
+      return {};
+    return {v.at(batch_, head_, block_.end, 0), v.strides[2] * size_of(v.kind), call_->dim_v * size_of(v.kind), count};
+  }
 
   /// Whether all values of the block are finite; looked at once.
   bool values_finite() {

@@ -145,6 +145,7 @@ class pass {
     index const blocks = std::min(shape_.blocks, (order.size() - first + width - 1) / width);
     for (index i = 0; i < blocks; ++i) {
       own_.packer.pack(own_.blocks[i], order, batch_, first + i * width, band_);
+      own_.blocks[i].output = own_.writer.lines(own_.blocks[i]);
       if constexpr (OnTiles)
         own_.products.pack(own_.blocks[i]);
     }
@@ -167,7 +168,7 @@ class pass {
       if constexpr (OnTiles)
         own_.products.open(batch_, key_head_, keys);
       else
-        own_.tiles.open(batch_, key_head_, keys);
+        open_keys(keys, last_row);
       for (index i = 0; i < blocks; ++i)
         tile<OnTiles>(own_.blocks[i], keys);
     }
@@ -177,6 +178,12 @@ class pass {
         join_before<Rule, Entropy>(own_.blocks[i], call_.dim_v, call_.unit());
         own_.writer.template write<Rule>(own_.blocks[i]);
       }
+  }
+
+  /// The block's values are asked for while those before it are at work.
+  void open_keys(key_range keys, index last_row) {
+    own_.tiles.open(batch_, key_head_, keys);
+    next_values_ = own_.tiles.values_behind(std::min(call_.keys_at_once(), keys_end(last_row) - keys.end));
   }
 
   /// One query block against one key block.
@@ -450,6 +457,9 @@ class pass {
     return hides;
   }
 
+  /// The end of the keys that a row sees.
+  index keys_end(index row) const { return std::max(band_.prefix(row), band_.hi(row)); }
+
   /// Where the register tile in which a part begins notes who sees its keys.
   std::uint64_t* seen_by(segment const& part) const {
     return own_.seen + part.first / register_tile<T>::vectors * std::min(call_.keys_at_once(), call_.kv_len);
@@ -479,12 +489,14 @@ class pass {
 
   void weigh(query_block<T>& block, segment const& part) {
     constexpr bool entropy = Entropy && Rule == normalizer_rule::softmax;
+    bool const ends_soon = keys_end(block.last_row()) - block_begin_ <= block.output.left() + key_block;
+    lines_ahead& later = ends_soon ? block.output : next_values_;
     index const lane = part.first * lanes<T>, n = part.end - part.begin;
     T *const s = own_.s + part.begin * width + lane, *const m = block.m + lane, *const l = block.l + lane;
     if (has_maximum<Rule> && call_.natural)
-      impl::weigh<Rule, has_maximum<Rule>, entropy>(part.count, s, n, m, l, block.u + lane);
+      impl::weigh<Rule, has_maximum<Rule>, entropy>(part.count, s, n, m, l, block.u + lane, later);
     else
-      impl::weigh<Rule, false, entropy>(part.count, s, n, m, l, block.u + lane);
+      impl::weigh<Rule, false, entropy>(part.count, s, n, m, l, block.u + lane, later);
   }
 
   void accumulate(query_block<T>& block, segment const& part, bool guarded) {
@@ -511,6 +523,7 @@ class pass {
   pass_shape<T> shape_;
   pass_scratch<T> own_;
   segment parts_[most_segments];
+  lines_ahead next_values_;
   index batch_ = 0, key_head_ = 0, block_begin_ = 0;
   band band_;
 };

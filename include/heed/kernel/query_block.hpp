@@ -2,6 +2,7 @@
 
 #include <heed/core/amx.hpp>
 #include <heed/kernel/modify.hpp>
+#include <heed/kernel/prefetch.hpp>
 #include <heed/kernel/products.hpp>
 
 #include <optional>
@@ -50,6 +51,7 @@ struct query_block {
   index* row = nullptr;   // [lane]
   index* head = nullptr;  // [lane]
   index* keys = nullptr;  // [lane] n_i, where it is asked for
+  lines_ahead output;     // where its rows will be written
   index batch = 0;
   index count = 0;  // lanes in use; those past them repeat the last one's place and are never stored
   int vectors = 0;  // lane vectors in use
@@ -244,6 +246,15 @@ class row_writer {
         write_vector<Rule>(from, v);
   }
 
+  /// Where the rows of a block will be written, if they lie evenly.
+  lines_ahead lines(query_block<T> const& of) const {
+    row_sink const& out = call_->out;
+    if (out.strides[3] != 1 || !one_head(of, 0, of.count))
+      return {};
+    index const size = size_of(out.kind);
+    return {out.row(of.batch, of.head[0], of.row[0]), out.strides[2] * size, call_->dim_v * size, of.count};
+  }
+
   /// Scores of a tile, `[key][lane]`, to where they belong in `out` [batch, heads_q, q_len, kv_len].
   void write_scores(query_block<T> const& from, T const* s, segment const& part, index first_key) const {
     constexpr index width = block_lanes<T>;
@@ -330,6 +341,11 @@ class row_writer {
   bool writes_through(query_block<T> const& from, index lane, index count) const {
     if (call_->out.kind != kind_of<T>() || call_->out.strides[3] != 1 || call_->said.gate)
       return false;
+    return one_head(from, lane, count);
+  }
+
+  /// Whether lanes hold rows of one head, in order.
+  static bool one_head(query_block<T> const& from, index lane, index count) {
     return from.head[lane] == from.head[lane + count - 1] && from.row[lane + count - 1] - from.row[lane] == count - 1;
   }
 

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <heed/kernel/load.hpp>
+#include <heed/kernel/prefetch.hpp>
 #include <heed/kernel/products.hpp>
 
 /// The two products for a few query rows: lanes run along the channels, and every key or value row that is loaded
@@ -50,22 +51,17 @@ constexpr bool in_one_pass(index rows, index dim_v) {
 /// (`heed_bench_attention --benchmark_filter=decode`, old and new in turns on the same rows).
 inline constexpr index fetched_bytes = 6144, fetched_bytes_in_passes = 12288;
 
-/// Walks over the cache lines of rows in the order of addresses, ahead of who reads them.
+/// Asks for the cache lines of rows ahead of who reads them.
 template <class Stored>
 class row_fetcher {
  public:
-  static constexpr index line = 64 / static_cast<index>(sizeof(Stored));
+  static constexpr index size = sizeof(Stored), line = line_walk::line / size;
 
   row_fetcher(Stored const* rows, index ld, index n, bool one_pass = true)
-      : at_(reinterpret_cast<std::uintptr_t>(rows)), lines_((n + line - 1) / line),
-        gap_(static_cast<std::uintptr_t>((ld - lines_ * line) * static_cast<index>(sizeof(Stored)))), left_(lines_) {
-    index const bytes = one_pass ? fetched_bytes : fetched_bytes_in_passes;
-    index const ahead = std::max<index>(1, bytes / (n * static_cast<index>(sizeof(Stored))));
-    at_ += static_cast<std::uintptr_t>(ahead * ld * static_cast<index>(sizeof(Stored)));
-  }
+      : walk_(rows + rows_ahead(n, one_pass) * ld, ld * size, n * size) {}
 
   /// For who reads `Count` elements from channel c on in `steps` equal steps of work, at most a vector each: asks for
-  /// the line that falls to this step, if one does. Rows behind the last are asked for, too: that reads nothing.
+  /// the line that falls to this step, if one does.
   template <index Count>
   HEED_ALWAYS_INLINE void follow(index c, int step = 0, int steps = 1) {
     constexpr index lines = Count / line;
@@ -73,23 +69,17 @@ class row_fetcher {
       next();
   }
 
-  HEED_ALWAYS_INLINE void next() {
-    __builtin_prefetch(reinterpret_cast<void const*>(at_), 0, 3);
-    at_ += 64;
-    if (--left_ == 0) {
-      at_ += gap_;
-      left_ = lines_;
-    }
-  }
+  HEED_ALWAYS_INLINE void next() { walk_.template next<1>(); }
 
   /// The address that is asked for next.
-  std::uintptr_t at() const { return at_; }
+  std::uintptr_t at() const { return walk_.at(); }
 
  private:
-  std::uintptr_t at_;
-  index lines_;
-  std::uintptr_t gap_;
-  index left_;
+  static index rows_ahead(index n, bool one_pass) {
+    return std::max<index>(1, (one_pass ? fetched_bytes : fetched_bytes_in_passes) / (n * size));
+  }
+
+  line_walk walk_;
 };
 
 /// s[r][j] = q_r · k_j for R rows and a tile of keys; q is padded with zeros to whole vectors.

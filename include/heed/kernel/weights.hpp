@@ -2,6 +2,7 @@
 
 #include <heed/core/description.hpp>
 #include <heed/kernel/online.hpp>
+#include <heed/kernel/prefetch.hpp>
 #include <heed/kernel/tile.hpp>
 
 /// Scores become weights, in place, and the row sums take them in *as they enter the value product*.
@@ -42,16 +43,19 @@ HEED_ALWAYS_INLINE inline batch<T> added_to_entropy(batch<T> w, batch<T> s, batc
 
 namespace impl {
 
-/// Scores of n keys and `Vectors` lane vectors become weights.
+/// Scores of n keys and `Vectors` lane vectors become weights. Nothing is read meanwhile but the tile, so each key asks
+/// for a line of what will be read or written later.
 template <normalizer_rule Rule, bool Scaled, bool Entropy, int Vectors, real T>
-HEED_NOINLINE void weigh_tile(T* s, index n, T const* maximum, T* sum, T* entropy) {
+HEED_NOINLINE void weigh_tile(T* s, index n, T const* maximum, T* sum, T* entropy, lines_ahead& later) {
   constexpr index width = block_lanes<T>;
   batch<T> top[Vectors], total[Vectors], spread[Vectors];
   unroll<Vectors>([&](int v) HEED_LAMBDA_INLINE {
     top[v] = safe_maximum<T>(load(maximum + v * lanes<T>));
     total[v] = spread[v] = batch<T>(T(0));
   });
-  for (index j = 0; j < n; ++j)
+  lines_ahead ahead = later;
+  for (index j = 0; j < n; ++j) {
+    ahead.next();
     unroll<Vectors>([&](int v) HEED_LAMBDA_INLINE {
       T* const place = s + j * width + v * lanes<T>;
       batch<T> const score = load(place);
@@ -61,6 +65,8 @@ HEED_NOINLINE void weigh_tile(T* s, index n, T const* maximum, T* sum, T* entrop
         spread[v] = added_to_entropy(w, score, top[v], spread[v]);
       store(place, w);
     });
+  }
+  later = ahead;
   unroll<Vectors>([&](int v) HEED_LAMBDA_INLINE {
     store(sum + v * lanes<T>, load(sum + v * lanes<T>) + total[v]);
     if constexpr (Entropy)
@@ -70,13 +76,13 @@ HEED_NOINLINE void weigh_tile(T* s, index n, T const* maximum, T* sum, T* entrop
 
 /// The same for any number of lane vectors: whole register tiles, which are 1 % faster at 512 keys, then one by one.
 template <normalizer_rule Rule, bool Scaled, bool Entropy, real T>
-void weigh(int vectors, T* s, index n, T const* maximum, T* sum, T* entropy) {
+void weigh(int vectors, T* s, index n, T const* maximum, T* sum, T* entropy, lines_ahead& later) {
   constexpr int most = register_tile<T>::vectors;
   index lane = 0;
   for (; vectors >= most; vectors -= most, lane += most * lanes<T>)
-    weigh_tile<Rule, Scaled, Entropy, most>(s + lane, n, maximum + lane, sum + lane, entropy + lane);
+    weigh_tile<Rule, Scaled, Entropy, most>(s + lane, n, maximum + lane, sum + lane, entropy + lane, later);
   for (; vectors > 0; --vectors, lane += lanes<T>)
-    weigh_tile<Rule, Scaled, Entropy, 1>(s + lane, n, maximum + lane, sum + lane, entropy + lane);
+    weigh_tile<Rule, Scaled, Entropy, 1>(s + lane, n, maximum + lane, sum + lane, entropy + lane, later);
 }
 
 }  // namespace impl
