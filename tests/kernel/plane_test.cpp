@@ -172,6 +172,30 @@ TEMPLATE_TEST_CASE("Planes are summed; minus infinity of any hides, whatever the
   CHECK(to[n] == 5);
 }
 
+TEST_CASE("The lines of a plane that is alone and read as it lies", "[contract]") {
+  generator random(6);
+  auto const bias = normal_tensor<float, 4>({batches, heads, q_len, kv_len}, random);
+  auto const of_row = normal_tensor<float, 1>({kv_len}, random);
+  auto const lines = [](planes const& all) { return all.lines(1, 2, 1, 3, {32, 82}); };
+  planes one;
+  plane p;
+  p.values = stretched(make_operand(bias.view()));
+  one.add(p);
+  CHECK(lines(one).at() == reinterpret_cast<std::uintptr_t>(&bias(1, 2, 1, 32)));
+  CHECK(lines(one).left() == 3 * 4);
+  one.items[0].values = stretched(make_operand(of_row.view()));
+  CHECK(lines(one).left() == 4);  // the same for all rows
+  one.items[0].values.strides[3] = 0;
+  CHECK(lines(one).left() == 0);
+  one.items[0] = p;
+  one.items[0].from = plane::source::relative;
+  CHECK(lines(one).left() == 0);
+  planes two;
+  two.add(p);
+  two.add(p);
+  CHECK(lines(two).left() == 0);
+}
+
 TEST_CASE("count_visible counts what band, masks, segments and a user's rule leave, not biases", "[contract]") {
   generator random(5);
   INFO(random);

@@ -155,7 +155,10 @@ class pass {
     index const first_row = own_.blocks[0].first_row(), last_row = own_.blocks[blocks - 1].last_row();
     index const step = call_.keys_at_once();
     index era = -1;
-    for (block_walk walk(band_, first_row, last_row, step); !walk.done(); walk.advance()) {
+    block_walk walk(band_, first_row, last_row, step);
+    next_ = {&own_.blocks[0], {walk.begin(), walk.begin() + step}};
+    ask_for_planes();
+    for (; !walk.done(); walk.advance()) {
       key_range const block{walk.begin(), std::min(walk.begin() + step, band_.kv_len)};
       key_range const keys = hull(band_, first_row, last_row, block);
       if (keys.empty())
@@ -169,8 +172,11 @@ class pass {
         own_.products.open(batch_, key_head_, keys);
       else
         open_keys(keys, last_row);
-      for (index i = 0; i < blocks; ++i)
+      for (index i = 0; i < blocks; ++i) {
+        bool const last = i + 1 == blocks;
+        next_ = last ? work{&own_.blocks[0], {keys.end, keys.end + step}} : work{&own_.blocks[i + 1], keys};
         tile<OnTiles>(own_.blocks[i], keys);
+      }
     }
     if constexpr (Rule != normalizer_rule::none)
       for (index i = 0; i < blocks; ++i) {
@@ -180,10 +186,19 @@ class pass {
       }
   }
 
-  /// The block's values are asked for while those before it are at work.
+  /// What planes say of the tile to come is asked for from now on.
+  void ask_for_planes() {
+    planes_ahead_ = {};
+    query_block<T> const& block = *next_.block;
+    key_range const keys = hull(band_, block.first_row(), block.last_row(), next_.keys);
+    if (call_.additive() && !keys.empty() && block.one_head(0, block.count))
+      planes_ahead_ = call_.extra.lines(batch_, block.head[0], block.row[0], block.count, keys);
+  }
+
+  /// The values of the block behind are asked for while this one is at work.
   void open_keys(key_range keys, index last_row) {
     own_.tiles.open(batch_, key_head_, keys);
-    next_values_ = own_.tiles.values_behind(std::min(call_.keys_at_once(), keys_end(last_row) - keys.end));
+    values_ahead_ = own_.tiles.values_behind(std::min(call_.keys_at_once(), keys_end(last_row) - keys.end));
   }
 
   /// One query block against one key block.
@@ -201,6 +216,7 @@ class pass {
     T* const maximum = has_maximum<Rule> && !sweeps ? own_.maximum : nullptr;
     for (int i = 0; i < parts; ++i)
       score(block, parts_[i], maximum);
+    ask_for_planes();
     if (sweeps || mixed) {
       if (modify_parts(block, parts, sweeps || !has_maximum<Rule>, guarded))
         guarded = guarded || !own_.tiles.values_finite();
@@ -397,18 +413,15 @@ class pass {
   void product(query_block<T>& block, segment const& part, position_code::product which, T* s, T* maximum) {
     tile_rows_at<T> const k = own_.tiles.keys(which, block_begin_ + part.begin);
     index const lane = part.first * lanes<T>, n = part.end - part.begin;
-    // Keys between two requests: a multiple of every tile's height. With 12 a call with a bias
-    // takes 1 % longer, without requests 2 to 9 % (`heed_bench_attention --benchmark_filter=modifier/bias`).
-    index const step = call_.additive() && s == own_.s ? 24 : n;
+    // What the weights have left of the planes' lines is asked for every 24 keys, a multiple of every tile's height
+    // (12 gain no more, `heed_bench_attention --benchmark_filter=modifier/bias`).
+    index const lines = planes_ahead_.left(), step = lines > 0 ? 24 : n;
     for (index j = 0; j < n; j += step) {
-      if (step < n) {  // a few rows' share of the planes, which the product hides
-        index const count = part.count * lanes<T>, row = lane + count * j / n;
-        index const end = lane + count * std::min(j + step, n) / n;
-        call_.extra.prefetch(batch_, block.head + row, block.row + row, end - row, block_begin_ + part.begin, n);
-      }
-      index const key = part.begin + j;
-      scores<T>(part.count, k.data + key * k.ld, k.ld, std::min(step, n - j), block.q[which] + lane, call_.dim,
-                s + key * width + lane, maximum ? maximum + lane : nullptr);
+      index const key = part.begin + j, keys = std::min(step, n - j);
+      for (index i = 0; i < lines * keys; i += n)
+        planes_ahead_.next();
+      scores<T>(part.count, k.data + key * k.ld, k.ld, keys, block.q[which] + lane, call_.dim, s + key * width + lane,
+                maximum ? maximum + lane : nullptr);
     }
   }
 
@@ -490,7 +503,7 @@ class pass {
   void weigh(query_block<T>& block, segment const& part) {
     constexpr bool entropy = Entropy && Rule == normalizer_rule::softmax;
     bool const ends_soon = keys_end(block.last_row()) - block_begin_ <= block.output.left() + key_block;
-    lines_ahead& later = ends_soon ? block.output : next_values_;
+    lines_ahead& later = planes_ahead_.left() > 0 ? planes_ahead_ : ends_soon ? block.output : values_ahead_;
     index const lane = part.first * lanes<T>, n = part.end - part.begin;
     T *const s = own_.s + part.begin * width + lane, *const m = block.m + lane, *const l = block.l + lane;
     if (has_maximum<Rule> && call_.natural)
@@ -523,7 +536,11 @@ class pass {
   pass_shape<T> shape_;
   pass_scratch<T> own_;
   segment parts_[most_segments];
-  lines_ahead next_values_;
+  struct work {
+    query_block<T> const* block = nullptr;
+    key_range keys;
+  } next_;                                   // the tile to come
+  lines_ahead values_ahead_, planes_ahead_;  // not yet asked for
   index batch_ = 0, key_head_ = 0, block_begin_ = 0;
   band band_;
 };

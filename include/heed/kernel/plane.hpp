@@ -3,6 +3,7 @@
 #include <heed/core/description.hpp>
 #include <heed/kernel/band.hpp>
 #include <heed/kernel/load.hpp>
+#include <heed/kernel/prefetch.hpp>
 
 #include <limits>
 
@@ -37,21 +38,6 @@ struct plane {
       return fill_segments(batch, row, first_key, n, to);
     case source::relative:
       return fill_relative(head, position - first_key - first, n, to);
-    }
-  }
-
-  /// Asks the memory for what `fill` will read of some rows. Inlined, because g++ drops calls of a function that does
-  /// nothing else.
-  HEED_ALWAYS_INLINE void prefetch(index batch, index const* head, index const* row, index rows, index first_key,
-                                   index n) const {
-    if (from != source::bias && from != source::mask)
-      return;
-    index const size = size_of(values.kind), bytes = n * values.strides[3] * size;
-    std::byte const* const origin = values.at(batch, 0, 0, first_key);
-    for (index i = 0; i < rows; ++i) {
-      std::byte const* const p = origin + (head[i] * values.strides[1] + row[i] * values.strides[2]) * size;
-      for (index at = 0; at < bytes; at += 64)
-        __builtin_prefetch(p + at, 0, 3);
     }
   }
 
@@ -96,12 +82,16 @@ struct planes {
     lower_counts = lower_counts || p.counts();
   }
 
-  /// Asks the memory for what the planes say of some rows. Its own prefetcher does not follow that many rows at a time,
-  /// and read without having been asked for they come no faster than the memory gives them.
-  HEED_ALWAYS_INLINE void prefetch(index batch, index const* head, index const* row, index rows, index first_key,
-                                   index n) const {
-    for (plane const& each : *this)
-      each.prefetch(batch, head, row, rows, first_key, n);
+  /// What a plane that is alone says of `rows` rows from `row` on, where it is read as it lies. The memory's own
+  /// prefetcher does not follow that many rows at a time.
+  lines_ahead lines(index batch, index head, index row, index rows, key_range keys) const {
+    plane const& only = items[0];
+    operand const& x = only.values;
+    bool const stored = only.from == plane::source::bias || only.from == plane::source::mask;
+    if (count != 1 || !stored || x.strides[3] != 1)
+      return {};
+    index const size = size_of(x.kind), stride = x.strides[2] * size;
+    return {x.at(batch, head, row, keys.begin), stride, (keys.end - keys.begin) * size, stride == 0 ? 1 : rows};
   }
 };
 

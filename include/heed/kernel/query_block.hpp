@@ -79,6 +79,12 @@ struct query_block {
     keys = scratch.take<index>(width);
   }
 
+  /// Whether lanes hold rows of one head, in order.
+  bool one_head(index lane, index lanes_count) const {
+    index const last = lane + lanes_count - 1;
+    return head[lane] == head[last] && row[last] - row[lane] == lanes_count - 1;
+  }
+
   index first_row(int vector) const { return row[vector * lanes<T>]; }
   index last_row(int vector) const { return row[vector * lanes<T> + lanes<T> - 1]; }
   index first_row() const { return row[0]; }
@@ -249,7 +255,7 @@ class row_writer {
   /// Where the rows of a block will be written, if they lie evenly.
   lines_ahead lines(query_block<T> const& of) const {
     row_sink const& out = call_->out;
-    if (out.strides[3] != 1 || !one_head(of, 0, of.count))
+    if (out.strides[3] != 1 || !of.one_head(0, of.count))
       return {};
     index const size = size_of(out.kind);
     return {out.row(of.batch, of.head[0], of.row[0]), out.strides[2] * size, call_->dim_v * size, of.count};
@@ -341,12 +347,7 @@ class row_writer {
   bool writes_through(query_block<T> const& from, index lane, index count) const {
     if (call_->out.kind != kind_of<T>() || call_->out.strides[3] != 1 || call_->said.gate)
       return false;
-    return one_head(from, lane, count);
-  }
-
-  /// Whether lanes hold rows of one head, in order.
-  static bool one_head(query_block<T> const& from, index lane, index count) {
-    return from.head[lane] == from.head[lane + count - 1] && from.row[lane + count - 1] - from.row[lane] == count - 1;
+    return from.one_head(lane, count);
   }
 
   void report(index batch, index head, index i, row_result const& r) const {
