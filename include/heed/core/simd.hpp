@@ -387,6 +387,23 @@ HEED_ALWAYS_INLINE inline mantissa_exponent<T> split_exponent(batch<T> const& x)
 
 // --- narrow storage ------------------------------------------------------------------------------------------------
 
+namespace impl {
+template <class Stored>
+HEED_ALWAYS_INLINE inline batch<float> widened_one_by_one(Stored const* p) {
+  alignas(64) float wide[static_cast<std::size_t>(lanes<float>)];
+  for (int i = 0; i < lanes<float>; ++i)
+    wide[i] = static_cast<float>(p[i]);
+  return load(wide);
+}
+template <class Stored>
+HEED_ALWAYS_INLINE inline void narrow_one_by_one(Stored* p, batch<float> const& x) {
+  alignas(64) float wide[static_cast<std::size_t>(lanes<float>)];
+  store(wide, x);
+  for (int i = 0; i < lanes<float>; ++i)
+    p[i] = round_to<Stored>(wide[i]);
+}
+}  // namespace impl
+
 /// lanes<float> halves, bfloat16s or bytes at p, widened exactly.
 HEED_ALWAYS_INLINE inline batch<float> load_widened(Eigen::half const* p) {
 #if defined(__AVX512F__)
@@ -394,10 +411,7 @@ HEED_ALWAYS_INLINE inline batch<float> load_widened(Eigen::half const* p) {
 #elif defined(__AVX__) && defined(__F16C__)
   return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<__m128i const*>(p)));
 #else
-  alignas(64) float wide[static_cast<std::size_t>(lanes<float>)];
-  for (int i = 0; i < lanes<float>; ++i)
-    wide[i] = static_cast<float>(p[i]);
-  return load(wide);
+  return impl::widened_one_by_one(p);
 #endif
 }
 HEED_ALWAYS_INLINE inline batch<float> load_widened(Eigen::bfloat16 const* p) {
@@ -416,10 +430,7 @@ HEED_ALWAYS_INLINE inline batch<float> load_widened(Eigen::bfloat16 const* p) {
   __m128i const narrow = _mm_loadl_epi64(reinterpret_cast<__m128i const*>(p));
   return _mm_castsi128_ps(_mm_unpacklo_epi16(_mm_setzero_si128(), narrow));
 #else
-  alignas(64) float wide[static_cast<std::size_t>(lanes<float>)];
-  for (int i = 0; i < lanes<float>; ++i)
-    wide[i] = static_cast<float>(p[i]);
-  return load(wide);
+  return impl::widened_one_by_one(p);
 #endif
 }
 HEED_ALWAYS_INLINE inline batch<float> load_widened(std::int8_t const* p) {
@@ -433,10 +444,7 @@ HEED_ALWAYS_INLINE inline batch<float> load_widened(std::int8_t const* p) {
   __m128i const bytes = _mm_cvtsi32_si128(four), pairs = _mm_unpacklo_epi8(bytes, bytes);
   return _mm_cvtepi32_ps(_mm_srai_epi32(_mm_unpacklo_epi16(pairs, pairs), 24));
 #else
-  alignas(64) float wide[static_cast<std::size_t>(lanes<float>)];
-  for (int i = 0; i < lanes<float>; ++i)
-    wide[i] = static_cast<float>(p[i]);
-  return load(wide);
+  return impl::widened_one_by_one(p);
 #endif
 }
 HEED_ALWAYS_INLINE inline batch<float> load_widened(float const* p) { return load(p); }
@@ -505,10 +513,7 @@ HEED_ALWAYS_INLINE inline void store_narrowed(Eigen::half* p, batch<float> const
 #elif defined(__AVX__) && defined(__F16C__)
   _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm256_cvtps_ph(x.data, _MM_FROUND_TO_NEAREST_INT));
 #else
-  alignas(64) float wide[static_cast<std::size_t>(lanes<float>)];
-  store(wide, x);
-  for (int i = 0; i < lanes<float>; ++i)
-    p[i] = round_to<Eigen::half>(wide[i]);
+  impl::narrow_one_by_one(p, x);
 #endif
 }
 HEED_ALWAYS_INLINE inline void store_narrowed(Eigen::bfloat16* p, batch<float> const& x) {
@@ -521,10 +526,7 @@ HEED_ALWAYS_INLINE inline void store_narrowed(Eigen::bfloat16* p, batch<float> c
   __m512i const result = _mm512_mask_or_epi32(rounded, nan, high, _mm512_set1_epi32(0x40));
   _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_cvtepi32_epi16(result));
 #else
-  alignas(64) float wide[static_cast<std::size_t>(lanes<float>)];
-  store(wide, x);
-  for (int i = 0; i < lanes<float>; ++i)
-    p[i] = round_to<Eigen::bfloat16>(wide[i]);
+  impl::narrow_one_by_one(p, x);
 #endif
 }
 HEED_ALWAYS_INLINE inline void store_narrowed(float* p, batch<float> const& x) { store(p, x); }

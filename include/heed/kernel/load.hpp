@@ -187,10 +187,10 @@ struct spare_square {
 
 enum class factor_of { rows, columns };
 
-/// to[j][i] = from[i][j] times the factor of the row i, or of the column j.
+/// to[j][i] = from[i][j] times the factor of the row i, or of the column j. Not inlined: in a loop over squares compilers
+/// would keep sixteen addresses of rows in memory, which takes a half longer.
 template <factor_of Side, real T>
-HEED_ALWAYS_INLINE inline void transpose_square(T const* from, index ldfrom, batch<T> const& factor, T* to,
-                                                index ldto) {
+HEED_NOINLINE void transpose_square(T const* from, index ldfrom, batch<T> factor, T* to, index ldto) {
   batch<T> square[static_cast<std::size_t>(lanes<T>)];
   if constexpr (Side == factor_of::rows) {
     load_transposed<T>([&](index i) HEED_LAMBDA_INLINE { return from + i * ldfrom; }, square);
@@ -205,43 +205,48 @@ HEED_ALWAYS_INLINE inline void transpose_square(T const* from, index ldfrom, bat
   });
 }
 
+/// Equally spaced squares along one side of a matrix: the first one's place, from row to row, and from square to square.
+template <class T>
+struct squares {
+  T* first;
+  index ld, step;
+};
+
+/// The same for `count` ≤ lanes rows of n numbers, square by square: rows that come in, or that go out.
+template <factor_of Side, real T>
+HEED_ALWAYS_INLINE inline void transpose_strip(squares<T const> from, index count, index n, T const* factor,
+                                               squares<T> to) {
+  constexpr index w = lanes<T>;
+  constexpr bool packs = Side == factor_of::rows;
+  batch<T> const f = load(factor);
+  spare_square<T> part, turned;
+  for (index c = 0; c < n; c += w, from.first += from.step, to.first += to.step) {
+    index const channels = std::min(w, n - c);
+    if (count == w && channels == w) {
+      transpose_square<Side>(from.first, from.ld, f, to.first, to.ld);
+      continue;
+    }
+    part.read(from.first, from.ld, packs ? count : channels, packs ? channels : w);
+    transpose_square<Side>(part.numbers, w, f, turned.numbers, w);
+    turned.write(to.first, to.ld, packs ? channels : count, packs ? w : channels);
+  }
+}
+
 }  // namespace impl
 
 /// to[c][lane] = rows[lane][c] · factor[lane] for `count` ≤ lanes rows of n numbers; lanes past them are 0. `to` has
 /// `width` lanes a row.
 template <real T>
 HEED_NOINLINE void pack_lanes(T const* rows, index ld, index count, index n, T const* factor, T* to, index width) {
-  constexpr index w = lanes<T>;
-  batch<T> const f = load(factor);
-  impl::spare_square<T> part, turned;
-  for (index c = 0; c < n; c += w) {
-    index const channels = std::min(w, n - c);
-    bool const whole = count == w && channels == w;
-    if (!whole)
-      part.read(rows + c, ld, count, channels);
-    impl::transpose_square<impl::factor_of::rows>(whole ? rows + c : part.numbers, whole ? ld : w, f,
-                                                  whole ? to + c * width : turned.numbers, whole ? width : w);
-    if (!whole)
-      turned.write(to + c * width, width, channels, w);
-  }
+  impl::transpose_strip<impl::factor_of::rows, T>({rows, ld, lanes<T>}, count, n, factor,
+                                                  {to, width, lanes<T> * width});
 }
 
 /// rows[lane][c] = from[c][lane] · factor[lane] for `count` ≤ lanes rows: the reverse of `pack_lanes`.
 template <real T>
 HEED_NOINLINE void unpack_lanes(T const* from, index width, index n, T const* factor, T* rows, index ld, index count) {
-  constexpr index w = lanes<T>;
-  batch<T> const f = load(factor);
-  impl::spare_square<T> part, turned;
-  for (index c = 0; c < n; c += w) {
-    index const channels = std::min(w, n - c);
-    bool const whole = count == w && channels == w;
-    if (!whole)
-      part.read(from + c * width, width, channels, w);
-    impl::transpose_square<impl::factor_of::columns>(whole ? from + c * width : part.numbers, whole ? width : w, f,
-                                                     whole ? rows + c : turned.numbers, whole ? ld : w);
-    if (!whole)
-      turned.write(rows + c, ld, count, channels);
-  }
+  impl::transpose_strip<impl::factor_of::columns, T>({from, width, lanes<T> * width}, count, n, factor,
+                                                     {rows, ld, lanes<T>});
 }
 
 /// Whether all rows × n numbers, in any storage, are finite: x·0 is 0 for exactly those. Rows by fours, each with a sum
