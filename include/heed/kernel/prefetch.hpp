@@ -2,6 +2,7 @@
 
 #include <heed/core/view.hpp>
 
+#include <algorithm>
 #include <cstdint>
 
 /// Asking the memory for rows ahead of who reads or writes them, one cache line at a time and evenly: a burst of requests

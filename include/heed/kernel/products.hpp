@@ -143,6 +143,14 @@ HEED_ALWAYS_INLINE inline void with_vectors(int vectors, F&& f) {
   });
 }
 
+/// The same for no keys.
+template <real T>
+void only_rescale(int vectors, index dim_v, T* o, T const* rescale) {
+  for (index c = 0; c < dim_v; ++c, o += block_lanes<T>)
+    for (index lane = 0; lane < vectors * lanes<T>; lane += lanes<T>)
+      store(o + lane, rescale ? load(o + lane) * load(rescale + lane) : batch<T>(T(0)));
+}
+
 /// Rows of n that a product takes at once: all, but only a few where register tiles stand side by side, so that they
 /// stay in the first-level cache for the next one.
 template <real T>
@@ -163,9 +171,11 @@ void scores(int vectors, T const* k, index ldk, index n, T const* q, index dim, 
     });
 }
 
-/// Weighted values of n ≥ 1 keys added to `vectors` lane vectors; see `impl::value_tile`.
+/// Weighted values of n keys added to `vectors` lane vectors; see `impl::value_tile`.
 template <real T>
 void values(int vectors, T const* v, index ldv, index n, T const* w, index dim_v, T* o, T const* rescale) {
+  if (n == 0)
+    return impl::only_rescale(vectors, dim_v, o, rescale);
   index const step = impl::rows_in_turn<T>(dim_v);
   for (index c = 0; c < dim_v; c += step)
     impl::with_vectors<T>(vectors, [&](auto u, index lane) {
