@@ -186,6 +186,12 @@ class pass {
       }
   }
 
+  /// A query block and the keys it meets.
+  struct work {
+    query_block<T> const* block = nullptr;
+    key_range keys;
+  };
+
   /// What planes say of the tile to come is asked for from now on.
   void ask_for_planes() {
     planes_ahead_ = {};
@@ -195,7 +201,7 @@ class pass {
       planes_ahead_ = call_.extra.lines(batch_, block.head[0], block.row[0], block.count, keys);
   }
 
-  /// The values of the block behind are asked for while this one is at work.
+  /// The values of the key block behind are asked for while this one is at work.
   void open_keys(key_range keys, index last_row) {
     own_.tiles.open(batch_, key_head_, keys);
     values_ahead_ = own_.tiles.values_behind(std::min(call_.keys_at_once(), keys_end(last_row) - keys.end));
@@ -500,16 +506,23 @@ class pass {
     }
   }
 
+  /// What is asked for beside the weights: planes of the next tile first; then values, and where no more keys are left
+  /// than the block's output has lines, those.
+  lines_ahead& later(query_block<T>& block) {
+    if (planes_ahead_.left() > 0)
+      return planes_ahead_;
+    bool const ends = keys_end(block.last_row()) - block_begin_ <= block.output.left() + key_block;
+    return ends ? block.output : values_ahead_;
+  }
+
   void weigh(query_block<T>& block, segment const& part) {
     constexpr bool entropy = Entropy && Rule == normalizer_rule::softmax;
-    bool const ends_soon = keys_end(block.last_row()) - block_begin_ <= block.output.left() + key_block;
-    lines_ahead& later = planes_ahead_.left() > 0 ? planes_ahead_ : ends_soon ? block.output : values_ahead_;
     index const lane = part.first * lanes<T>, n = part.end - part.begin;
     T *const s = own_.s + part.begin * width + lane, *const m = block.m + lane, *const l = block.l + lane;
     if (has_maximum<Rule> && call_.natural)
-      impl::weigh<Rule, has_maximum<Rule>, entropy>(part.count, s, n, m, l, block.u + lane, later);
+      impl::weigh<Rule, has_maximum<Rule>, entropy>(part.count, s, n, m, l, block.u + lane, later(block));
     else
-      impl::weigh<Rule, false, entropy>(part.count, s, n, m, l, block.u + lane, later);
+      impl::weigh<Rule, false, entropy>(part.count, s, n, m, l, block.u + lane, later(block));
   }
 
   void accumulate(query_block<T>& block, segment const& part, bool guarded) {
@@ -536,10 +549,7 @@ class pass {
   pass_shape<T> shape_;
   pass_scratch<T> own_;
   segment parts_[most_segments];
-  struct work {
-    query_block<T> const* block = nullptr;
-    key_range keys;
-  } next_;                                   // the tile to come
+  work next_;                                // the tile to come
   lines_ahead values_ahead_, planes_ahead_;  // not yet asked for
   index batch_ = 0, key_head_ = 0, block_begin_ = 0;
   band band_;
