@@ -96,7 +96,7 @@ class pass {
     if (p.q_len * s.heads <= short_prompt && !shares(p) && none + one <= HEED_STACK_SCRATCH_BYTES)
       s.blocks = std::min(s.blocks, static_cast<index>((HEED_STACK_SCRATCH_BYTES - none) / one));
     s.super_blocks = (needed + s.blocks - 1) / s.blocks;
-    s.scratch = pass_scratch<T>::bytes(p, s.blocks);
+    s.scratch = none + static_cast<std::size_t>(s.blocks) * one;
     return s;
   }
 
