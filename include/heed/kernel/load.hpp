@@ -188,9 +188,11 @@ struct spare_square {
 enum class factor_of { rows, columns };
 
 /// to[j][i] = from[i][j] times the factor of the row i, or of the column j. Not inlined: in a loop over squares compilers
-/// would keep sixteen addresses of rows in memory, which takes a half longer.
+/// would keep sixteen addresses of rows in memory, which takes a half longer. The factor comes by reference: behind a call
+/// that is given a vector in a register g++ does not clear the registers' upper halves, and SSE code that runs later takes
+/// five times as long (examples/16_dispatch.cpp).
 template <factor_of Side, real T>
-HEED_NOINLINE void transpose_square(T const* from, index ldfrom, batch<T> factor, T* to, index ldto) {
+HEED_NOINLINE void transpose_square(T const* from, index ldfrom, batch<T> const& factor, T* to, index ldto) {
   batch<T> square[static_cast<std::size_t>(lanes<T>)];
   if constexpr (Side == factor_of::rows) {
     load_transposed<T>([&](index i) HEED_LAMBDA_INLINE { return from + i * ldfrom; }, square);
