@@ -1,9 +1,12 @@
+#include <heed/kernel/prefetch.hpp>
+
 #include <heed/core/tensor.hpp>
 #include <heed/kernel/key_tiles.hpp>
-#include <heed/kernel/prefetch.hpp>
 #include <heed/kernel/query_block.hpp>
 
-#include <catch2/catch.hpp>
+#include "support/catch.hpp"
+
+#include <algorithm>
 #include <vector>
 
 // What is asked for ahead changes no result: these tests look at the addresses.
