@@ -506,8 +506,9 @@ class pass {
     }
   }
 
-  /// What is asked for beside the weights: planes of the next tile first; then values, and where no more keys are left
-  /// than the block's output has lines, those.
+  /// What is asked for beside the weights: planes of the next tile first; then values, and once the keys left are no more
+  /// than the lines of the block's output and a key block, those. At two lines a key that is early by half, which the
+  /// staircase of the last keys, asking for less, needs.
   lines_ahead& later(query_block<T>& block) {
     if (planes_ahead_.left() > 0)
       return planes_ahead_;

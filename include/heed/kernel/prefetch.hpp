@@ -19,7 +19,7 @@ class line_walk {
 
   line_walk() = default;
 
-  /// @param stride from row to row, and
+  /// @param stride from row to row, in bytes
   /// @param bytes of a row
   line_walk(void const* rows, index stride, index bytes)
       : at_(reinterpret_cast<std::uintptr_t>(rows)), lines_((bytes + line - 1) / line),

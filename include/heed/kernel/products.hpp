@@ -14,7 +14,8 @@ namespace impl {
 
 /// sum[r][v] = Σ_t left(r, t) · right[t][v] over count ≥ 1 steps: `left` gives numbers to broadcast, `right` rows of
 /// lanes. The first step multiplies, which spares the zeros to add to. The tallest full tiles, in which nearly all time
-/// goes, take two steps at once: a gain of 4 %; three or more lose up to 2 %, since the compiler runs out of registers.
+/// goes, take two steps at once: a gain of 4 % over one; three or four lose up to 2 % of it, eight 6 %, since the compiler
+/// runs out of registers (`heed_bench_attention --benchmark_filter=prefill`, old and new in turns, as below).
 template <real T, int Rows, int Vectors, class Left>
 HEED_ALWAYS_INLINE inline void outer_products(Left left, T const* right, index width, index count,
                                               batch<T> (&sum)[Rows * Vectors]) {
@@ -80,7 +81,7 @@ inline constexpr int tile_rows = Vectors == register_tile<T>::vectors
                                      : std::min(8, static_cast<int>(std::bit_floor(static_cast<unsigned>(
                                                        register_tile<T>::rows* register_tile<T>::vectors / Vectors))));
 
-/// s[j][lane] = Σ_c k[j][c] · q[c][lane] for n keys; with `maximum`, it takes the greatest score of each lane.
+/// s[j][lane] = Σ_c k[j][c] · q[c][lane] for n keys of dim ≥ 1; with `maximum`, it takes the greatest score of each lane.
 template <real T, int Vectors>
 HEED_NOINLINE void score_tile(T const* k, index ldk, index n, T const* q, index dim, T* s, T* maximum) {
   constexpr index width = block_lanes<T>;
@@ -143,7 +144,7 @@ HEED_ALWAYS_INLINE inline void with_vectors(int vectors, F&& f) {
   });
 }
 
-/// The same for no keys.
+/// `value_tile` of no keys, for any number of lane vectors.
 template <real T>
 void only_rescale(int vectors, index dim_v, T* o, T const* rescale) {
   for (index c = 0; c < dim_v; ++c, o += block_lanes<T>)
