@@ -1,5 +1,6 @@
 #include "support/catch.hpp"
 
+#include <heed/kernel/tile.hpp>
 #include <heed/position/rotary.hpp>
 
 #include "attention/call.hpp"
@@ -13,24 +14,31 @@
 namespace heed::test {
 namespace {
 
+struct shape {
+  index q_len, kv_len, dim_v;
+};
+
+/// Queries in lanes, keys and values in blocks or all in one tile; and few rows.
+shape const shapes[] = {{70, 131, 24}, {70, 117, tile_lanes<float>}, {2, 131, 24}};
+
 /// What the modifiers of a call refer to: made once for a shape.
 struct material {
-  index q_len, kv_len = 131;
+  index q_len, kv_len;
   generator random{101};
-  std::vector<index> lens{131, 90}, starts{-3, 50};
+  std::vector<index> lens{kv_len, 90}, starts{-3, 50};
   std::vector<double> per_head{0.3, 0.4, 0.25, 0.2}, sinks{0.5, -3, 4, 1};
   tensor<std::int32_t, 2> q_ids, k_ids;
   tensor<bool, 2> shown;
   tensor<float, 3> added;
   tensor<float, 2> table, factors;
 
-  explicit material(index rows) : q_len(rows), q_ids({2, rows}), k_ids({2, kv_len}) {
+  explicit material(shape const& of) : q_len(of.q_len), kv_len(of.kv_len), q_ids({2, q_len}), k_ids({2, kv_len}) {
     fill(q_ids.view(), [&] { return static_cast<double>(random.whole(0, 1)); });
     fill(k_ids.view(), [&] { return static_cast<double>(random.whole(0, 1)); });
     shown = mask_tensor<2>({q_len, kv_len}, random, 0.7);
     added = normal_tensor<float, 3>({4, q_len, kv_len}, random);
     table = normal_tensor<float, 2>({4, 20}, random);
-    factors = normal_tensor<float, 2>({q_len, 24}, random);
+    factors = normal_tensor<float, 2>({q_len, of.dim_v}, random);
     for (index j = 0; j < kv_len; j += 9)
       added(0, 0, j) = -std::numeric_limits<float>::infinity();
   }
@@ -117,8 +125,8 @@ std::vector<row> covering_array() {
   return calls;
 }
 
-void check_row(row const& choices, index q_len) {
-  material const m(q_len);
+void check_row(row const& choices, shape const& of) {
+  material const m(of);
   request r;
   std::string name;
   for (std::size_t i = 0; i < kind_count; ++i)
@@ -126,7 +134,7 @@ void check_row(row const& choices, index q_len) {
       kinds[i].add(r, m, choices[i]);
       name += std::string(kinds[i].name) + " " + std::to_string(choices[i]) + ", ";
     }
-  example<float> in({2, 4, 2, q_len, 131, 16, 24}, 103);
+  example<float> in({2, 4, 2, of.q_len, of.kv_len, 16, of.dim_v}, 103);
   check_call(in, r, name + "all together");
 }
 
@@ -136,16 +144,15 @@ TEST_CASE("Every pair of kinds of modifiers agrees with the reference", "[refere
   auto const calls = covering_array();
   INFO(calls.size() << " calls");
   CHECK(calls.size() <= 48);
-  for (row const& each : calls) {
-    check_row(each, 70);
-    check_row(each, 2);
-  }
+  for (row const& each : calls)
+    for (shape const& of : shapes)
+      check_row(each, of);
 }
 
 TEST_CASE("Ten triples that meet in one stage agree with the reference", "[reference][contract]") {
-  for (index q_len : {70, 2}) {
-    material const m(q_len);
-    example<float> in({2, 4, 2, q_len, 131, 16, 24}, 104);
+  for (shape const& of : shapes) {
+    material const m(of);
+    example<float> in({2, 4, 2, of.q_len, of.kv_len, 16, of.dim_v}, 104);
     rotary const rope{frequencies::standard(16), layout::half};
     check_call(in, request(causal{}, window{20, 0}, sink_tokens{4}), "causal, window, sink_tokens");
     check_call(in, request(lengths{m.lens}, offset{0}, causal{}), "lengths, offset, causal");

@@ -1,5 +1,6 @@
 #include "support/catch.hpp"
 
+#include <heed/kernel/tile.hpp>
 #include <heed/position/rotary.hpp>
 
 #include "attention/call.hpp"
@@ -66,17 +67,16 @@ void check_no_leak(example<T> in, request r, std::string const& what) {
 }
 
 template <class T>
-void check_all_that_hides(index q_len, index heads_q) {
+void check_all_that_hides(index q_len, index heads_q, index kv_len = 133, index dim_v = 17) {
   generator random(61);
-  index const kv_len = 133;
-  example<T> const in({2, heads_q, 1, q_len, kv_len, 8, 17}, 62);
+  example<T> const in({2, heads_q, 1, q_len, kv_len, 8, dim_v}, 62);
   tensor<bool, 2> const holes = mask_tensor<2>({q_len, kv_len}, random);
   tensor<T, 2> hiding({q_len, kv_len});
   fill(hiding.view(), [&] { return random.chance(0.5) ? -infinity : random.normal(); });
   tensor<std::int32_t, 2> q_ids({2, q_len}), k_ids({2, kv_len});
   fill(q_ids.view(), [&] { return static_cast<double>(random.whole(-1, 1)); });
   fill(k_ids.view(), [&] { return static_cast<double>(random.whole(-1, 1)); });
-  std::vector<index> const lens{70, 131};
+  std::vector<index> const lens{kv_len / 2, kv_len - 2};
   rotary const rope{frequencies::standard(8), layout::half};
   check_no_leak(in, request(causal{}), "causal");
   check_no_leak(in, request(window{10, 3}), "window");
@@ -97,6 +97,12 @@ void check_all_that_hides(index q_len, index heads_q) {
 TEST_CASE("Nothing of a hidden key or value reaches a row: queries in lanes", "[edges][contract]") {
   check_all_that_hides<float>(70, 2);
   check_all_that_hides<double>(35, 1);
+}
+
+TEST_CASE("Nothing of a hidden key or value reaches a row: all keys in one tile", "[edges][contract]") {
+  static_assert(keys_in_one_tile >= 101);
+  check_all_that_hides<float>(70, 2, 101, tile_lanes<float>);
+  check_all_that_hides<double>(35, 1, 101, tile_lanes<double>);
 }
 
 TEST_CASE("Nothing of a hidden key or value reaches a row: few rows", "[edges][contract]") {

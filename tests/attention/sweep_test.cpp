@@ -1,5 +1,7 @@
 #include "support/catch.hpp"
 
+#include <heed/kernel/tile.hpp>
+
 #include "attention/call.hpp"
 #include "support/compare.hpp"
 
@@ -54,6 +56,21 @@ TEST_CASE("Every length against every length", "[reference][sweep]") {
       check<float>({1, 1, 1, q_len, kv_len, 8, 8}, request(causal{}, window{20, 0}, sink_tokens{2}, offset{1}), "Λ");
       if (!small)
         check<double>({1, 1, 1, q_len, kv_len, 8, 8}, request(), "full");
+    }
+}
+
+TEST_CASE("Every length of keys that stand in one tile", "[reference][sweep]") {
+  index const dim_v = tile_lanes<float>;
+  for (index kv_len : {1, 2, 15, 16, 17, 63, 64, 65, 96, 127, 128, 129})
+    for (index q_len : {9, 16, 33, 65, 128, 200}) {
+      check<float>({1, 2, 1, q_len, kv_len, 8, dim_v}, request(causal{}), "causal");
+      std::vector<index> const lens{kv_len / 2, kv_len};
+      check<float>({2, 1, 1, q_len, kv_len, 8, 2 * dim_v}, request(lengths{lens}, offset{3}), "lengths");
+      check<float>({1, 4, 2, q_len, kv_len, 8, dim_v}, request(causal{}, offset{-3}, l2_softmax{}),
+                   "rows without keys");
+      check<float>({1, 1, 1, q_len, kv_len, 8, dim_v}, request(window{unbounded, 2}, sink_tokens{5}), "prefix");
+      if (!small)
+        check<double>({1, 1, 1, q_len, kv_len, 8, dim_v}, request(causal{}, squared_relu{visible{}}), "double");
     }
 }
 

@@ -1,78 +1,16 @@
 #pragma once
 
-#include <heed/kernel/key_tiles.hpp>
-#include <heed/kernel/query_block.hpp>
-#include <heed/kernel/tile_products.hpp>
+#include <heed/kernel/pass_scratch.hpp>
 
 /// The pass: pack → score → modify → normalise → accumulate → finish.
 ///
 /// Vector lanes hold queries. A task takes a few blocks of queries of one (batch, key head), see `shape`, over their
 /// visible keys, key block by key block; nothing horizontal happens anywhere, keys and values are broadcast from where
-/// they lie, and the rescale of the running softmax rides on loading the accumulators;
-/// on tiles it comes late and alone.
+/// they lie, and the rescale of the running softmax rides on loading the accumulators; on AMX tiles it comes late and
+/// alone. Where one tile of weights holds all keys there is none, nor accumulators: value_rows.hpp.
 
 namespace heed {
 HEED_ISA_BEGIN
-
-/// How a call is cut into tasks: by shape alone, so that bits do not depend on who runs them.
-template <real T>
-struct pass_shape {
-  index blocks = 1;         // query blocks that walk together
-  index heads = 1;          // query heads that share a block
-  index head_sets = 1;      // per key head
-  index super_blocks = 1;   // per head set
-  std::size_t scratch = 0;  // bytes a worker
-
-  index tasks(problem<T> const& p) const { return p.batch * p.heads_kv * head_sets * super_blocks; }
-};
-
-/// Everything a worker needs for one task, laid out in its scratch.
-template <real T>
-struct pass_scratch {
-  query_block<T> blocks[static_cast<std::size_t>(std::max(2 * most_blocks<T>, most_blocks_on_tiles))];
-  query_packer<T> packer;
-  row_writer<T> writer;
-  key_tiles<T> tiles;
-  tile_products products;         // where the call is on tiles
-  T* s = nullptr;                 // [key][lane] scores, then weights
-  T* far_s = nullptr;             // a second product
-  T* maximum = nullptr;           // [lane] of the tile
-  T* rescale = nullptr;           // [lane]
-  std::uint64_t* seen = nullptr;  // [tile][key]
-  T* strip = nullptr;
-  T* square = nullptr;
-
-  pass_scratch(arena& memory, problem<T> const& p, index count) {
-    constexpr index width = block_lanes<T>;
-    index const most = std::min(p.keys_at_once(), std::max<index>(p.kv_len, 1));
-    for (index i = 0; i < count; ++i)
-      blocks[i] = query_block<T>(memory, p);
-    if (!p.on_tiles)
-      tiles = key_tiles<T>(memory, p, most);
-    index const rows = p.on_tiles ? round_up(most, impl::tile_pairs) : most;
-    s = memory.take<T>(std::max(rows * width, rows_at_once(p)));  // before and after the scores, rows pass through
-    packer = query_packer<T>(memory, p, s);
-    writer = row_writer<T>(memory, p, s);
-    if constexpr (has_tiles<T>)
-      if (p.on_tiles)
-        products = tile_products(memory, p, most);
-    if (p.position.has_far())
-      far_s = memory.take<T>(most * width);
-    seen = memory.take<std::uint64_t>(most * register_tile<T>::side_by_side);
-    if (p.additive()) {
-      strip = memory.take<T>(lanes<T> * lanes<T>);
-      square = memory.take<T>(lanes<T> * (lanes<T> + 1));
-    }
-    maximum = memory.take<T>(width);
-    rescale = memory.take<T>(width);
-  }
-
-  static std::size_t bytes(problem<T> const& p, index count) {
-    arena counting;
-    pass_scratch(counting, p, count);
-    return counting.used();
-  }
-};
 
 template <real T, class Maps, normalizer_rule Rule, bool Entropy>
 class pass {
@@ -117,7 +55,7 @@ class pass {
   }
 
   pass(problem<T> const& p, Maps const& maps, pass_shape<T> const& shape, arena scratch)
-      : call_(p), maps_(maps), shape_(shape), own_(scratch, p, shape.blocks) {}
+      : call_(p), maps_(maps), shape_(shape), in_one_tile_(p.in_one_tile()), own_(scratch, p, shape.blocks) {}
 
   /// One task: up to `blocks` query blocks over all the keys they see.
   void run(index task) {
@@ -179,11 +117,35 @@ class pass {
       }
     }
     if constexpr (Rule != normalizer_rule::none)
-      for (index i = 0; i < blocks; ++i) {
-        own_.blocks[i].settle(call_.dim_v);
-        join_before<Rule, Entropy>(own_.blocks[i], call_.dim_v, call_.unit());
-        own_.writer.template write<Rule>(own_.blocks[i]);
-      }
+      for (index i = 0; i < blocks; ++i)
+        finish(own_.blocks[i]);
+  }
+
+  void finish(query_block<T>& block) {
+    if (in_one_tile_) {
+      if (block.weighed == nullptr)
+        write_weighed(block, 0, false);
+      return;
+    }
+    block.settle(call_.dim_v);
+    join_before<Rule, Entropy>(block, call_.dim_v, call_.unit());
+    own_.writer.template write<Rule>(block);
+  }
+
+  /// Rows of a block whose weights over keys [0, keys), all that it sees, are in the tile.
+  void write_weighed(query_block<T>& block, index keys, bool guarded) {
+    weighed_keys<T>& x = own_.weighed;
+    tile_rows_at<T> const v = own_.tiles.values();
+    x.w = own_.s;
+    x.v = v.data;
+    x.ldv = v.ld;
+    x.seen = guarded ? own_.seen : nullptr;
+    x.seen_stride = seen_stride();
+    index const behind = std::min(band_.right, unbounded / 2) + 1;
+    for (index i = 0; i < width; ++i)
+      x.end[i] = std::max<index>(0, std::min(band_.position(block.row[i]) + behind, keys));
+    block.weighed = &x;
+    own_.writer.template write<Rule>(block);
   }
 
   /// A query block and the keys it meets.
@@ -233,13 +195,13 @@ class pass {
       for (int i = 0; i < parts; ++i)
         own_.writer.write_scores(block, own_.s, parts_[i], block_begin_);
     else
-      normalise(block, parts, guarded);
+      normalise(block, keys, parts, guarded);
   }
 
   /// Whether positions, maps or masks hide keys whose values are not finite: 0 times those would not be 0. Looked at
   /// once a key block, for all query blocks that walk over it. A bias seldom hides any, and is asked afterwards.
   bool must_guard(bool mixed) {
-    return (mixed || Maps::hide_keys || call_.extra.lower_counts) && !own_.tiles.values_finite();
+    return ((mixed && !in_one_tile_) || Maps::hide_keys || call_.extra.lower_counts) && !own_.tiles.values_finite();
   }
 
   /// The same stages on tiles. Scores that nothing modifies go to their weights a few keys at a time and are scaled on
@@ -327,10 +289,12 @@ class pass {
   }
 
   /// From scores to weights to values.
-  void normalise(query_block<T>& block, int parts, bool guarded) {
+  void normalise(query_block<T>& block, key_range keys, int parts, bool guarded) {
     renew_maximum<false>(block);
     for (int i = 0; i < parts; ++i)
       weigh(block, parts_[i]);
+    if (in_one_tile_)
+      return write_weighed(block, keys.end, guarded);
     for (int i = 0; i < parts; ++i)
       accumulate(block, parts_[i], guarded);
   }
@@ -481,8 +445,9 @@ class pass {
 
   /// Where the register tile in which a part begins notes who sees its keys.
   std::uint64_t* seen_by(segment const& part) const {
-    return own_.seen + part.first / register_tile<T>::vectors * std::min(call_.keys_at_once(), call_.kv_len);
+    return own_.seen + part.first / register_tile<T>::vectors * seen_stride();
   }
+  index seen_stride() const { return std::min(call_.keys_at_once(), call_.kv_len); }
 
   /// The running maximum takes in the tile's; sums follow it at once, accumulators when they are loaded next.
   template <bool OnTiles>
@@ -548,6 +513,7 @@ class pass {
   problem<T> const& call_;
   Maps const& maps_;
   pass_shape<T> shape_;
+  bool in_one_tile_;
   pass_scratch<T> own_;
   segment parts_[most_segments];
   work next_;                                // the tile to come

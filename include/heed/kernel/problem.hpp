@@ -126,8 +126,16 @@ struct problem {
   void const* maps = nullptr;
 
   index group() const { return heads_q / heads_kv; }
+  /// Whether one tile of weights holds all keys, and positions hide none before one that a row sees: value_rows.hpp.
+  bool in_one_tile() const {
+    return !on_tiles && kv_len <= keys_in_one_tile && dim_v % tile_lanes<T> == 0 && said.left == unbounded &&
+           !(said.windowed && said.sink_tokens > 0);
+  }
   index keys_at_once() const {
-    return on_tiles ? key_block_on_tiles : kv_len <= 2 * short_key_block ? short_key_block : key_block;
+    return on_tiles                        ? key_block_on_tiles
+           : in_one_tile()                 ? keys_in_one_tile
+           : kv_len <= 2 * short_key_block ? short_key_block
+                                           : key_block;
   }
   T unit() const { return natural ? log2_e<T> : T(1); }
   double to_nats() const { return natural ? 1.0 : 0.69314718055994530942; }

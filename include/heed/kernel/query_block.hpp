@@ -3,7 +3,7 @@
 #include <heed/core/amx.hpp>
 #include <heed/kernel/modify.hpp>
 #include <heed/kernel/prefetch.hpp>
-#include <heed/kernel/products.hpp>
+#include <heed/kernel/value_rows.hpp>
 
 #include <optional>
 #include <utility>
@@ -46,12 +46,13 @@ struct query_block {
   T* u = nullptr;       // [lane] running entropy sum
   T* before[4] = {};    // o, m, l and u of earlier keys, where they are too many for one sum
   bool has_before = false;
-  bool fresh = true;      // no values have been added yet: the first to come are stored
-  T* step = nullptr;      // [lane] rows behind the first
-  index* row = nullptr;   // [lane]
-  index* head = nullptr;  // [lane]
-  index* keys = nullptr;  // [lane] n_i, where it is asked for
-  lines_ahead output;     // where its rows will be written
+  bool fresh = true;                         // no values have been added yet: the first to come are stored
+  T* step = nullptr;                         // [lane] rows behind the first
+  index* row = nullptr;                      // [lane]
+  index* head = nullptr;                     // [lane]
+  index* keys = nullptr;                     // [lane] n_i, where it is asked for
+  lines_ahead output;                        // where its rows will be written
+  weighed_keys<T> const* weighed = nullptr;  // instead of o, where one tile holds all keys
   index batch = 0;
   index count = 0;  // lanes in use; those past them repeat the last one's place and are never stored
   int vectors = 0;  // lane vectors in use
@@ -64,7 +65,8 @@ struct query_block {
     for (int i = 0; i < p.position.products(); ++i)
       q[i] = scratch.take<T>(channels * width);
     factor = scratch.take<T>(width);
-    o = scratch.take<T>(accumulator_channels(p) * width);
+    if (!p.in_one_tile())
+      o = scratch.take<T>(accumulator_channels(p) * width);
     m = scratch.take<T>(width);
     l = scratch.take<T>(width);
     u = scratch.take<T>(width);
@@ -172,6 +174,7 @@ class query_packer {
     std::fill_n(to.l, width, T(0));
     std::fill_n(to.u, width, T(0));
     to.fresh = true;
+    to.weighed = nullptr;
     if (call_->on_tiles)
       return to.settle(accumulator_channels(*call_));  // the rest is packed by `tile_products`
     for (int product = 0; product < call_->position.products(); ++product)
@@ -247,9 +250,10 @@ class row_writer {
 
   template <normalizer_rule Rule>
   void write(query_block<T> const& from) const {
+    if (Rule == normalizer_rule::softmax && write_plain(from))
+      return;
     for (int v = 0; v < from.vectors; ++v)
-      if (Rule != normalizer_rule::softmax || !write_plain(from, v))
-        write_vector<Rule>(from, v);
+      write_vector<Rule>(from, v);
   }
 
   /// Where the rows of a block will be written, if they lie evenly.
@@ -300,18 +304,19 @@ class row_writer {
   }
 
  private:
-  /// One lane vector whose rows are nothing but divided by their sums, all at once; false where more is asked.
-  bool write_plain(query_block<T> const& from, int vector) const {
-    index const lane = vector * lanes<T>, count = std::min<index>(lanes<T>, from.count - lane);
+  /// A block whose rows are nothing but divided by their sums, all at once; false where more is asked.
+  bool write_plain(query_block<T> const& from) const {
     description const& said = call_->said;
-    if (said.lse || said.entropy || said.sink_logits || !writes_through(from, lane, count))
+    if (said.lse || said.entropy || said.sink_logits || !writes_through(from, 0, from.count))
       return false;
-    batch<T> const l = load(from.l + lane);
-    if (heed::any<T>(l == batch<T>(T(0))))
-      return false;
-    alignas(64) T factor[static_cast<std::size_t>(lanes<T>)];
-    store(factor, batch<T>(T(1)) / l);
-    write_rows(from, lane, count, factor);
+    alignas(64) T factor[static_cast<std::size_t>(block_lanes<T>)];
+    for (index lane = 0; lane < from.count; lane += lanes<T>) {
+      batch<T> const l = load(from.l + lane);
+      if (heed::any<T>(l == batch<T>(T(0))))
+        return false;
+      store(factor + lane, batch<T>(T(1)) / l);
+    }
+    write_rows(from, 0, from.count, factor);
     return true;
   }
 
@@ -333,14 +338,23 @@ class row_writer {
         report(from.batch, from.head[lane + i], from.row[lane + i], results[i]);
       return;
     }
-    unpack_lanes(from.o + lane, index{block_lanes<T>}, call_->dim_v, factor, rows_, padded(), count);
+    bring(from, lane, count, factor, rows_, padded());
     for (index i = 0; i < count; ++i)
       finish(from.batch, from.head[lane + i], from.row[lane + i], results[i], rows_ + i * padded());
   }
 
   void write_rows(query_block<T> const& from, index lane, index count, T const* factor) const {
     auto* const rows = reinterpret_cast<T*>(call_->out.row(from.batch, from.head[lane], from.row[lane]));
-    unpack_lanes(from.o + lane, index{block_lanes<T>}, call_->dim_v, factor, rows, call_->out.strides[2], count);
+    bring(from, lane, count, factor, rows, call_->out.strides[2]);
+  }
+
+  /// Rows times their factors.
+  void bring(query_block<T> const& from, index lane, index count, T const* factor, T* rows, index ld) const {
+    if (from.weighed != nullptr)
+      return value_rows(*from.weighed, lane, count, call_->dim_v, factor, rows, ld);
+    for (index i = 0; i < count; i += lanes<T>)
+      unpack_lanes(from.o + lane + i, index{block_lanes<T>}, call_->dim_v, factor + i, rows + i * ld, ld,
+                   std::min<index>(lanes<T>, count - i));
   }
 
   /// Whether rows can be transposed straight into `out`: nothing to convert, no gate, and rows of one head.

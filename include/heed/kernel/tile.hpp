@@ -25,6 +25,10 @@ struct register_tile {
 #endif
 };
 
+/// Lanes across it: queries, or channels (value_rows.hpp).
+template <real T>
+inline constexpr int tile_lanes{register_tile<T>::vectors * lanes<T>};
+
 /// Lane vectors of a block. Under AVX2 two register tiles stand side by side: keys and values, which come from the
 /// second-level cache, then serve 32 queries instead of 16, a gain of 3 to 5 %. With four of them 256 channels lose
 /// 3 %, since their queries no longer fit the first-level cache.
@@ -47,6 +51,10 @@ inline constexpr index key_block = 96;
 /// The same where there are no more than two of them: with up to 64 channels the scratch of a short prompt then fits
 /// the stack.
 inline constexpr index short_key_block = 96;
+/// The most keys that stand in one tile where a call has no more (value_rows.hpp): with up to 64 channels the scratch of
+/// 128 rows still fits the stack. 128 rows, causal, then take 16 % less, full ones 3 %
+/// (`heed_bench_attention --benchmark_filter=prefill/dim64_128`).
+inline constexpr index keys_in_one_tile = 128;
 /// The same on AMX tiles, whose products are so fast that loading and storing the accumulators shows: 256 keys take a
 /// sixth off the whole (`heed_bench_attention --benchmark_filter=amx`).
 inline constexpr index key_block_on_tiles = 256;
@@ -104,6 +112,7 @@ class arena {
     return piece;
   }
   std::size_t used() const { return used_; }
+  explicit operator bool() const { return memory_ != nullptr; }
 
  private:
   std::byte* memory_ = nullptr;
