@@ -33,6 +33,14 @@ TEST_CASE("explain tells the path, the tiles and the splits", "[resources][contr
   CHECK(p.keys == "in place");
   CHECK(p.values == "in place");
 
+  CHECK(!p.one_tile);
+
+  example<float> brief({1, 2, 2, 40, 100, 64, tile_lanes<float>}, 82);
+  CHECK(explain(brief.q, brief.k, brief.v, causal{}).one_tile);
+  CHECK(explain(brief.q, brief.k, brief.v).key_block == keys_in_one_tile);
+  CHECK(!explain(brief.q, brief.k, brief.v, window{9, 0}).one_tile);
+  CHECK(!explain(brief.q, brief.k, brief.v, window{unbounded, 0}, sink_tokens{2}).one_tile);
+
   example<float> few({1, 8, 2, 1, 9000, 64, 32}, 82);
   plan const d = explain(few.q, few.k, few.v, causal{});
   CHECK(d.path == path::few_rows);

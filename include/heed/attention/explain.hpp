@@ -19,7 +19,8 @@ struct plan {
   index query_block = 0;  // queries in lanes, or the rows of one (batch, key head)
   index blocks = 0;       // query blocks that share converted keys
   index key_block = 0;
-  int tile_rows = 0;  // accumulators: tile_rows × tile_vectors
+  bool one_tile = false;  // holds all keys, so that weights go straight to rows of output (kernel/value_rows.hpp)
+  int tile_rows = 0;      // accumulators: tile_rows × tile_vectors
   int tile_vectors = 0;
   index tasks = 0;
   index splits = 0;                            // the most pieces that a row's keys are cut into
@@ -33,8 +34,9 @@ struct plan {
 inline std::ostream& operator<<(std::ostream& to, plan const& p) {
   char const* const names[] = {"nothing to do", "queries in lanes", "few rows"};
   return to << "path: " << names[static_cast<int>(p.path)] << " (" << p.instruction_set << ")\n"
-            << "tiles: " << p.query_block << " queries × " << p.key_block << " keys, " << p.blocks
-            << " query blocks together, registers " << p.tile_rows << " × " << p.tile_vectors << "\n"
+            << "tiles: " << p.query_block << " queries × " << p.key_block << " keys"
+            << (p.one_tile ? ", all at once, " : ", ") << p.blocks << " query blocks together, registers "
+            << p.tile_rows << " × " << p.tile_vectors << "\n"
             << "tasks: " << p.tasks << ", key splits: " << p.splits << "\n"
             << "scratch: " << p.scratch_bytes << " bytes a worker, " << p.workspace_bytes << " in all\n"
             << "q: " << p.queries << "; k: " << p.keys << "; v: " << p.values << "; out: " << p.results << "\n"
