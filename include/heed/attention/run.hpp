@@ -106,7 +106,7 @@ plan plan_of(problem<T> const& p, Maps const&, int concurrency) {
   r.query_block = lanes_path ? block_lanes<T> : shape.rows_shape.rows;
   r.blocks = lanes_path ? shape.lanes_shape.blocks : 1;
   r.key_block = lanes_path ? p.keys_at_once() : shape.rows_shape.keys;
-  r.one_tile = lanes_path && Rule != normalizer_rule::none && p.in_one_tile();
+  r.one_tile = lanes_path && p.in_one_tile();
   r.tile_rows = lanes_path ? register_tile<T>::rows : impl::keys_beside;
   r.tile_vectors = lanes_path ? register_tile<T>::vectors : 4;
   r.tasks = shape.tasks;

@@ -404,7 +404,7 @@ class pass {
       for (int i = 0; i < lanes<T>; ++i) {
         double const limit = which == position_code::far ? window : std::floor(-window) + 1;
         double const at = static_cast<double>(band_.position(block.row[v * lanes<T> + i]) - block_begin_) - limit;
-        from[i] = static_cast<T>(std::clamp<double>(at, -1.0, static_cast<double>(key_block)));
+        from[i] = static_cast<T>(std::clamp<double>(at, -1.0, static_cast<double>(most_keys)));
       }
       batch<T> const last_key = load(from);
       for (index j = part.begin; j < part.end; ++j) {
