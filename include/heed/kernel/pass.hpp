@@ -140,8 +140,8 @@ class pass {
     x.v = v.data;
     x.ldv = v.ld;
     x.seen = guarded ? own_.seen : nullptr;
-    // A part of all lane vectors notes in the first register tile's place who sees its keys.
-    x.seen_stride = parts_[0].count > register_tile<T>::vectors ? 0 : seen_stride();
+    if (guarded)  // a part of all lane vectors notes in the first register tile's place who sees its keys
+      x.seen_stride = parts_[0].count > register_tile<T>::vectors ? 0 : seen_stride();
     index const behind = std::min(band_.right, unbounded / 2) + 1;
     for (index i = 0; i < width; ++i)
       x.end[i] = std::max<index>(0, std::min(band_.position(block.row[i]) + behind, keys));
