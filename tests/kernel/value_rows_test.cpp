@@ -1,10 +1,9 @@
 #include <heed/kernel/value_rows.hpp>
 
 #include "support/catch.hpp"
-#include "support/random.hpp"
+#include "support/sums.hpp"
 
 #include <algorithm>
-#include <cmath>
 #include <cstring>
 #include <limits>
 #include <vector>
@@ -12,7 +11,6 @@
 namespace heed::test {
 namespace {
 
-/// Random weights and values whose numbers lie in memory with NaN in between, and what must come out of them.
 template <class T>
 struct rows_case {
   static constexpr index width = block_lanes<T>;
@@ -20,14 +18,9 @@ struct rows_case {
   std::vector<T> w, v;
   weighed_keys<T> x;
 
-  rows_case(index n_keys, index channels, generator& random) : n(n_keys), dim_v(channels), ld(channels + 3) {
-    w.resize(static_cast<std::size_t>(n * width));
-    for (T& each : w)
-      each = static_cast<T>(random.normal());
-    v.assign(static_cast<std::size_t>(n * ld), std::numeric_limits<T>::quiet_NaN());
-    for (index j = 0; j < n; ++j)
-      for (index c = 0; c < dim_v; ++c)
-        v[static_cast<std::size_t>(j * ld + c)] = static_cast<T>(random.normal());
+  rows_case(index n_keys, index channels, generator& random)
+      : n(n_keys), dim_v(channels), ld(channels + 3), w(random_vector<T>(n * width, random)),
+        v(rows_with_gaps<T>(n, dim_v, ld, random)) {
     x.w = w.data();
     x.v = v.data();
     x.ldv = ld;
@@ -36,43 +29,30 @@ struct rows_case {
 
   /// What is hidden from a lane neither counts nor, being NaN there, harms.
   template <class Sees>
-  void check(index lane, index count, std::vector<T> const& factor, Sees sees) const {
+  void check(index lane, index count, generator& random, Sees sees) const {
     index const ldout = dim_v + 5;
     T const untouched = T(-12345);
+    auto const factor = random_vector<T>(count, random);
     std::vector<T> out(static_cast<std::size_t>((count + 1) * ldout), untouched);
     value_rows(x, lane, count, dim_v, factor.data(), out.data(), ldout);
     int wrong = 0;
     for (index i = 0; i <= count; ++i)
       for (index c = 0; c < ldout; ++c) {
-        auto const got = static_cast<double>(out[static_cast<std::size_t>(i * ldout + c)]);
+        T const got = out[static_cast<std::size_t>(i * ldout + c)];
         if (i == count || c >= dim_v) {
-          wrong += got != static_cast<double>(untouched);
+          wrong += got != untouched;
           continue;
         }
-        double sum = 0, size = 0;
+        exact_sum expected;
         for (index j = 0; j < n; ++j)
-          if (sees(lane + i, j)) {
-            double const term = static_cast<double>(w[static_cast<std::size_t>(j * width + lane + i)]) *
-                                static_cast<double>(v[static_cast<std::size_t>(j * ld + c)]);
-            sum += term;
-            size += std::fabs(term);
-          }
-        auto const f = static_cast<double>(factor[static_cast<std::size_t>(i)]);
-        double const epsilon = static_cast<double>(std::numeric_limits<T>::epsilon());
-        wrong += !(std::fabs(got - sum * f) <= epsilon * static_cast<double>(n + 2) * size * std::fabs(f));
+          if (sees(lane + i, j))
+            expected.add(w[static_cast<std::size_t>(j * width + lane + i)], v[static_cast<std::size_t>(j * ld + c)]);
+        wrong += !expected.times(static_cast<double>(factor[static_cast<std::size_t>(i)])).matches(got);
       }
     CAPTURE(n, dim_v, lane, count);
     REQUIRE(wrong == 0);
   }
 };
-
-template <class T>
-std::vector<T> factors(generator& random) {
-  std::vector<T> f(static_cast<std::size_t>(lanes<T>));
-  for (T& each : f)
-    each = static_cast<T>(random.normal());
-  return f;
-}
 
 }  // namespace
 
@@ -84,12 +64,14 @@ TEMPLATE_TEST_CASE("value_rows sums exactly the keys that each row sees", "[cont
     for (index dim_v : {tile_lanes<T>, 3 * tile_lanes<T>})
       for (index step : {0, 1, 2, 5}) {  // keys that a row sees more than the one before it
         rows_case<T> x(n, dim_v, random);
+        auto const sees = [&](index at, index key) { return key < x.x.end[at]; };
         for (index lane = 0; lane < block_lanes<T>; lane += lanes<T>) {
           index const least = random.whole(-3, n);
-          for (index i = lane; i < lane + lanes<T>; ++i)
+          for (index i = lane; i < block_lanes<T>; ++i)
             x.x.end[i] = std::clamp<index>(least + step * (i - lane), 0, n);
           for (index count = 1; count <= lanes<T>; ++count)
-            x.check(lane, count, factors<T>(random), [&](index at, index key) { return key < x.x.end[at]; });
+            x.check(lane, count, random, sees);
+          x.check(lane, block_lanes<T> - lane, random, sees);
         }
       }
 }
@@ -106,7 +88,7 @@ TEMPLATE_TEST_CASE("value_rows: no number past the last key that a row sees reac
       x.x.end[i] = std::min(i + 2, poisoned);
     std::fill_n(x.v.begin() + poisoned * x.ld, x.dim_v, std::numeric_limits<T>::quiet_NaN());
     std::fill_n(x.w.begin() + poisoned * x.width, x.width, T(0));
-    x.check(0, lanes<T>, factors<T>(random), [&](index at, index key) { return key < x.x.end[at]; });
+    x.check(0, lanes<T>, random, [&](index at, index key) { return key < x.x.end[at]; });
   }
 }
 
@@ -130,13 +112,13 @@ TEMPLATE_TEST_CASE("value_rows asks the bits, of each register tile its own", "[
   for (index i = 0; i < width; ++i)
     x.x.end[i] = std::min<index>(n, 3 + i);
   for (index lane = 0; lane < width; lane += lanes<T>) {
-    x.check(lane, lanes<T>, factors<T>(random), sees);
+    x.check(lane, lanes<T>, random, sees);
     // One key is hidden from all of them, and its values are NaN.
     auto const v = x.v;
     std::fill_n(x.v.begin() + 2 * x.ld, x.dim_v, std::numeric_limits<T>::quiet_NaN());
     for (index tile = 0; tile < tiles; ++tile)
       seen[static_cast<std::size_t>(tile * stride + 2)] = 0;
-    x.check(lane, lanes<T>, factors<T>(random), sees);
+    x.check(lane, lanes<T>, random, sees);
     x.v = v;
   }
 }
