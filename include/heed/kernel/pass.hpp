@@ -55,7 +55,7 @@ class pass {
   }
 
   pass(problem<T> const& p, Maps const& maps, pass_shape<T> const& shape, arena scratch)
-      : call_(p), maps_(maps), shape_(shape), in_one_tile_(p.in_one_tile()), own_(scratch, p, shape.blocks) {}
+      : call_(p), maps_(maps), shape_(shape), own_(scratch, p, shape.blocks) {}
 
   /// One task: up to `blocks` query blocks over all the keys they see.
   void run(index task) {
@@ -122,7 +122,7 @@ class pass {
   }
 
   void finish(query_block<T>& block) {
-    if (in_one_tile_) {
+    if (call_.in_one_tile()) {
       if (block.weighed == nullptr)
         write_weighed(block, 0, false);
       return;
@@ -202,7 +202,8 @@ class pass {
   /// Whether positions, maps or masks hide keys whose values are not finite: 0 times those would not be 0. Looked at
   /// once a key block, for all query blocks that walk over it. A bias seldom hides any, and is asked afterwards.
   bool must_guard(bool mixed) {
-    return ((mixed && !in_one_tile_) || Maps::hide_keys || call_.extra.lower_counts) && !own_.tiles.values_finite();
+    return ((mixed && !call_.in_one_tile()) || Maps::hide_keys || call_.extra.lower_counts) &&
+           !own_.tiles.values_finite();
   }
 
   /// The same stages on tiles. Scores that nothing modifies go to their weights a few keys at a time and are scaled on
@@ -294,7 +295,7 @@ class pass {
     renew_maximum<false>(block);
     for (int i = 0; i < parts; ++i)
       weigh(block, parts_[i]);
-    if (in_one_tile_)
+    if (call_.in_one_tile())
       return write_weighed(block, keys.end, guarded);
     for (int i = 0; i < parts; ++i)
       accumulate(block, parts_[i], guarded);
@@ -514,7 +515,6 @@ class pass {
   problem<T> const& call_;
   Maps const& maps_;
   pass_shape<T> shape_;
-  bool in_one_tile_;
   pass_scratch<T> own_;
   segment parts_[most_segments];
   work next_;                                // the tile to come

@@ -5,6 +5,7 @@
 #include <heed/kernel/tile_products.hpp>
 
 #include <memory>
+#include <type_traits>
 
 /// What the pass with queries in lanes is given to work in.
 
@@ -43,6 +44,7 @@ struct pass_scratch {
   pass_scratch(arena& memory, problem<T> const& p, index count) {
     constexpr index width = block_lanes<T>;
     index const most = std::min(p.keys_at_once(), std::max<index>(p.kv_len, 1));
+    static_assert(std::is_trivially_destructible_v<query_block<T>>);  // nobody would
     blocks = memory.take<query_block<T>>(count);
     for (index i = 0; i < count; ++i) {
       query_block<T> const block(memory, p);

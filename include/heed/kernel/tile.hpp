@@ -51,14 +51,14 @@ inline constexpr index key_block = 96;
 /// The same where there are no more than two of them: with up to 64 channels the scratch of a short prompt then fits
 /// the stack.
 inline constexpr index short_key_block = 96;
-/// The most keys that stand in one tile where a call has no more (value_rows.hpp): with up to 64 channels the scratch of
-/// 128 rows still fits the stack. 128 rows, causal, then take 16 % less, full ones 3 %
-/// (`heed_bench_attention --benchmark_filter=prefill/dim64_128`).
-inline constexpr index keys_in_one_tile = 128;
 /// The same on AMX tiles, whose products are so fast that loading and storing the accumulators shows: 256 keys take a
 /// sixth off the whole (`heed_bench_attention --benchmark_filter=amx`).
 inline constexpr index key_block_on_tiles = 256;
-inline constexpr index most_keys = std::max(key_block, key_block_on_tiles);
+/// The most keys that stand in one tile where a call has no more (value_rows.hpp): with up to 64 channels the scratch of
+/// 128 rows still fits the stack. They then take, causal, 16 % less time, full 3 to 4 %; under AVX2 9 and 3 %
+/// (`heed_bench_attention --benchmark_filter=prefill/dim64_128`, with and without in turns).
+inline constexpr index keys_in_one_tile = 128;
+inline constexpr index most_keys = std::max({key_block, keys_in_one_tile, key_block_on_tiles});
 
 /// Sums over very many keys lose digits to rounding: beyond this many, what has been summed so far is set aside and
 /// joined in the end. With 16 blocks the copies are below 0.3 % of the products, and the error of 100 000 keys falls to

@@ -44,7 +44,8 @@ HEED_ALWAYS_INLINE inline void add_value(T const* w, T const* v, batch<T> (&sum)
 }
 
 /// `value_rows` for R rows and the channels of one register tile, from v on. First come the keys that all rows see; then
-/// the steps of a staircase, each with one row fewer, as the compiler knows: asking every row takes 2 % longer.
+/// the steps of a staircase, each with one row fewer, as the compiler knows: asking every row takes a causal call 2 %
+/// longer (`heed_bench_attention --benchmark_filter=prefill/dim64_128/causal`, both in turns).
 template <int R, real T>
 HEED_NOINLINE void value_tile_of_rows(weighed_keys<T> const& x, T const* v, index lane, T const* factor, T* out,
                                       index ldout) {
@@ -73,8 +74,8 @@ HEED_NOINLINE void value_tile_of_rows(weighed_keys<T> const& x, T const* v, inde
 
 }  // namespace impl
 
-/// out[i][c] = factor[i] · Σ_j w[j][lane + i] v[j][c] over the keys j that lane + i sees, for `count` lanes; dim_v is a
-/// multiple of `tile_lanes`. Rows go in full tiles, then as many as a full block leaves of those, then alone: no other
+/// out[i][c] = factor[i] · Σ_j w[j][lane + i] v[j][c] over the keys j that lane + i sees, 0 if there are none, for `count`
+/// lanes; dim_v is a multiple of `tile_lanes`. Rows go in full tiles, then as many as a full block leaves of those, then alone: no other
 /// heights, to keep what a call compiles small.
 template <real T>
 void value_rows(weighed_keys<T> const& x, index lane, index count, index dim_v, T const* factor, T* out, index ldout) {
