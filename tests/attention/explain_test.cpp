@@ -39,6 +39,8 @@ TEST_CASE("explain tells the path, the tiles and the splits", "[resources][contr
   CHECK(explain(brief.q, brief.k, brief.v, causal{}).one_tile);
   CHECK(explain(brief.q, brief.k, brief.v).key_block == keys_in_one_tile);
   CHECK(!explain(brief.q, brief.k, brief.v, window{9, 0}).one_tile);
+  example<float> narrow({1, 2, 2, 40, 100, 64, heed::lanes<float> - 1}, 83);
+  CHECK(!explain(narrow.q, narrow.k, narrow.v, causal{}).one_tile);
   CHECK(!explain(brief.q, brief.k, brief.v, window{unbounded, 0}, sink_tokens{2}).one_tile);
 
   example<float> few({1, 8, 2, 1, 9000, 64, 32}, 82);

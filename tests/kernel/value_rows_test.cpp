@@ -61,7 +61,8 @@ TEMPLATE_TEST_CASE("value_rows sums exactly the keys that each row sees", "[cont
   generator random(71);
   INFO(random);
   for (index n : {1, 2, 7, 33, 128})
-    for (index dim_v : {tile_lanes<T>, 3 * tile_lanes<T>})
+    for (index dim_v :
+         {lanes<T>, lanes<T> + 1, tile_lanes<T> - 1, tile_lanes<T>, tile_lanes<T> + lanes<T> + 3, 3 * tile_lanes<T>})
       for (index step : {0, 1, 2, 5}) {  // keys that a row sees more than the one before it
         rows_case<T> x(n, dim_v, random);
         auto const sees = [&](index at, index key) { return key < x.x.end[at]; };

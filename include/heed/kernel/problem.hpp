@@ -129,7 +129,7 @@ struct problem {
   /// Whether one tile of weights holds all keys, and positions hide none before one that a row sees: value_rows.hpp.
   bool in_one_tile() const {
     return !on_tiles && said.normalizer != normalizer_rule::none && kv_len <= keys_in_one_tile &&
-           dim_v % tile_lanes<T> == 0 && said.left == unbounded && !(said.windowed && said.sink_tokens > 0);
+           dim_v >= lanes<T> && said.left == unbounded && !(said.windowed && said.sink_tokens > 0);
   }
   index keys_at_once() const {
     return on_tiles                        ? key_block_on_tiles
