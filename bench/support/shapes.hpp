@@ -66,7 +66,9 @@ inline constexpr std::array models{
     // name, heads_q, heads_kv, q_len, kv_len, dim, window
     model{{"stories260k", 8, 4, 512, 512, 8}, visible::causal},           // llama2.c's smallest
     model{{"gpt2", 12, 12, 1024, 1024, 64}, visible::causal},             // 124M, full context
+    model{{"minilm_l6", 12, 12, 128, 128, 32}, visible::full},            // a sentence to embed
     model{{"bert_base", 12, 12, 512, 512, 64}, visible::full},            //
+    model{{"sd15_cross", 8, 8, 4096, 77, 40}, visible::full},             // an image's 64 × 64 places, a prompt's words
     model{{"vit_b16", 12, 12, 197, 197, 64}, visible::full},              // 14 × 14 patches and the class token
     model{{"whisper_small", 12, 12, 1500, 1500, 64}, visible::full},      // encoder, 30 s of sound
     model{{"llama3_8b", 32, 8, 512, 512, 128}, visible::causal},          // a prompt of 512

@@ -214,7 +214,8 @@ struct squares {
   index ld, step;
 };
 
-/// The same for `count` ≤ lanes rows of n numbers, square by square: rows that come in, or that go out.
+/// The same for `count` ≤ lanes rows of n numbers, square by square: rows that come in, or that go out. The last square
+/// takes some numbers a second time where n is no multiple of `lanes`: filling a part of one takes up to a tenth of a call.
 template <factor_of Side, real T>
 HEED_ALWAYS_INLINE inline void transpose_strip(squares<T const> from, index count, index n, T const* factor,
                                                squares<T> to) {
@@ -223,8 +224,10 @@ HEED_ALWAYS_INLINE inline void transpose_strip(squares<T const> from, index coun
   batch<T> const f = load(factor);
   spare_square<T> part, turned;
   for (index c = 0; c < n; c += w, from.first += from.step, to.first += to.step) {
-    index const channels = std::min(w, n - c);
-    if (count == w && channels == w) {
+    index const channels = std::min(w, n - c), back = w - channels;
+    if (count == w && n >= w) {
+      from.first -= back * (from.step / w);
+      to.first -= back * (to.step / w);
       transpose_square<Side>(from.first, from.ld, f, to.first, to.ld);
       continue;
     }
