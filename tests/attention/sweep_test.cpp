@@ -85,6 +85,13 @@ TEST_CASE("Every few-rows shape, with groups", "[reference][sweep]") {
     }
 }
 
+TEST_CASE("Decode over keys that no cache holds", "[reference][sweep]") {
+  static_assert(33000 * 2 * 128 * sizeof(float) > cached_bytes);
+  check<float>({1, 1, 1, 1, 33000, 128, 128}, request(), "one row");
+  if (!small)
+    check<float>({1, 4, 1, 1, 33000, 128, 128}, request(), "four rows");
+}
+
 TEST_CASE("Decode over long keys, in pieces", "[reference][sweep]") {
   std::vector<index> const lens{9000, 4097};
   for (index kv_len : {2047, 2048, 4095, 4096, 4097, 9000, 40000}) {

@@ -229,7 +229,8 @@ class few_rows_pass {
   values_ahead fetch_values() {
     stored_rows_at const v = own_.tiles.stored_values();
     index const bytes = size_of(v.kind);
-    return values_ahead(v.data, v.ld * bytes, call_.dim_v * bytes, impl::in_one_pass<T>(shape_.rows, call_.dim_v));
+    return values_ahead(v.data, v.ld * bytes, call_.dim_v * bytes, impl::in_one_pass<T>(shape_.rows, call_.dim_v),
+                        v.in_memory);
   }
 
   void score(index n) {

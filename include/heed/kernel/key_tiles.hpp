@@ -125,10 +125,13 @@ class key_tiles {
   static tile_rows_at<T> arithmetic(stored_rows_at const& x) { return {reinterpret_cast<T const*>(x.data), x.ld}; }
 
   stored_rows_at user_rows(operand const& x) const {
-    if (x.scales == nullptr)
-      return {x.at(batch_, head_, block_.begin, 0), x.strides[2], x.kind};
-    return {x.at(batch_, head_, block_.begin, 0), x.strides[2], x.kind, x.scale_at(batch_, head_, block_.begin, 0),
-            x.scale_strides[2]};
+    stored_rows_at rows{x.at(batch_, head_, block_.begin, 0), x.strides[2], x.kind};
+    if (x.scales != nullptr) {
+      rows.scales = x.scale_at(batch_, head_, block_.begin, 0);
+      rows.scale_stride = x.scale_strides[2];
+    }
+    rows.in_memory = call_->bytes_read() > cached_bytes;
+    return rows;
   }
   static stored_rows_at converted(piece const& tile, index n) {
     return {reinterpret_cast<std::byte const*>(tile.room), padded(n), kind_of<T>()};

@@ -115,17 +115,22 @@ HEED_NOINLINE void load_rows(operand const& x, index batch_at, index head, index
     }
 }
 
-/// Rows in any storage, for products that widen in registers. Those that are quantised have one scale each.
+/// Rows in any storage, for products that widen in registers. Those that are quantised have one scale each; those that no
+/// cache is likely to hold are `in_memory`, and asked for from further ahead.
 struct stored_rows_at {
   std::byte const* data = nullptr;
   index ld = 0;  // in elements
   scalar_kind kind = scalar_kind::float32;
   float const* scales = nullptr;
   index scale_stride = 0;
+  bool in_memory = false;
 
   stored_rows_at from(index row) const {
-    return {data + row * ld * size_of(kind), ld, kind, scales == nullptr ? nullptr : scales + row * scale_stride,
-            scale_stride};
+    stored_rows_at rest = *this;
+    rest.data += row * ld * size_of(kind);
+    if (scales != nullptr)
+      rest.scales += row * scale_stride;
+    return rest;
   }
 };
 

@@ -128,8 +128,8 @@ struct problem {
   index group() const { return heads_q / heads_kv; }
   /// Whether one tile of weights holds all keys, and positions hide none before one that a row sees: value_rows.hpp.
   bool in_one_tile() const {
-    return !on_tiles && said.normalizer != normalizer_rule::none && kv_len <= keys_in_one_tile &&
-           dim_v >= lanes<T> && said.left == unbounded && !(said.windowed && said.sink_tokens > 0);
+    return !on_tiles && said.normalizer != normalizer_rule::none && kv_len <= keys_in_one_tile && dim_v >= lanes<T> &&
+           said.left == unbounded && !(said.windowed && said.sink_tokens > 0);
   }
   index keys_at_once() const {
     return on_tiles                        ? key_block_on_tiles
@@ -137,6 +137,8 @@ struct problem {
            : kv_len <= 2 * short_key_block ? short_key_block
                                            : key_block;
   }
+  /// All keys and values, as they are stored.
+  index bytes_read() const { return batch * heads_kv * kv_len * (dim * size_of(k.kind) + dim_v * size_of(v.kind)); }
   T unit() const { return natural ? log2_e<T> : T(1); }
   double to_nats() const { return natural ? 1.0 : 0.69314718055994530942; }
   bool additive() const { return static_cast<bool>(extra); }

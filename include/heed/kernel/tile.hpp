@@ -91,6 +91,9 @@ inline constexpr index few_converted_keys = 64;
 inline constexpr index split_keys = 2048;
 inline constexpr index most_splits = 16;
 
+/// Keys and values of up to so many bytes are taken to lie in a cache that cores share: row_products.hpp.
+inline constexpr index cached_bytes = index{32} << 20;
+
 /// The most scratch a worker may have.
 inline constexpr std::size_t scratch_limit = std::size_t{1} << 20;
 
