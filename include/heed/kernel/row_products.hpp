@@ -63,12 +63,8 @@ class row_fetcher {
   static constexpr index size = sizeof(Stored), line = line_walk::line / size;
 
   row_fetcher(Stored const* rows, index ld, index n, bool one_pass = true, bool in_memory = false)
-      : in_memory_(in_memory) {
-    index const bytes = one_pass ? fetched_bytes : fetched_bytes_in_passes;
-    walk_ = walk(rows, ld, n, bytes);
-    if (in_memory)
-      beyond_ = walk(rows, ld, n, bytes + fetched_beyond);
-  }
+      : walk_(rows + rows_in(one_pass ? fetched_bytes : fetched_bytes_in_passes, n) * ld, ld * size, n * size),
+        beyond_(in_memory ? rows_in(fetched_beyond, n) * ld * size : 0) {}
 
   /// For who reads `Count` elements from channel c on in `steps` equal steps of work, at most a vector each: asks for
   /// the line that falls to this step, if one does.
@@ -80,22 +76,20 @@ class row_fetcher {
   }
 
   HEED_ALWAYS_INLINE void next() {
+    if (beyond_ != 0)
+      __builtin_prefetch(reinterpret_cast<void const*>(beyond()), 0, 2);
     walk_.template next<1>();
-    if (in_memory_)
-      beyond_.template next<2>();
   }
 
   /// The address that is asked for next, and where rows are in memory the one further ahead.
   std::uintptr_t at() const { return walk_.at(); }
-  std::uintptr_t beyond() const { return beyond_.at(); }
+  std::uintptr_t beyond() const { return walk_.at() + static_cast<std::uintptr_t>(beyond_); }
 
  private:
-  static line_walk walk(Stored const* rows, index ld, index n, index bytes_ahead) {
-    return {rows + std::max<index>(1, bytes_ahead / (n * size)) * ld, ld * size, n * size};
-  }
+  static index rows_in(index bytes, index n) { return std::max<index>(1, bytes / (n * size)); }
 
-  line_walk walk_, beyond_;
-  bool in_memory_;
+  line_walk walk_;
+  index beyond_;  // bytes further, or 0
 };
 
 /// s[r][j] = q_r · k_j for R rows and a tile of keys; q is padded with zeros to whole vectors.
