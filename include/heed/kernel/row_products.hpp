@@ -52,8 +52,9 @@ constexpr bool in_one_pass(index rows, index dim_v) {
 inline constexpr index fetched_bytes = 6144, fetched_bytes_in_passes = 12288;
 
 /// How much further rows in memory are fetched into the second-level cache: the first level waits for fewer lines at a
-/// time than memory, where it answers late, can be asked for. On Emerald Rapids 32768 keys of 8 heads then take 5 to 16 %
-/// less, 2 to 24 KiB alike; 512 or 4096 keys, which lie in the third level there, 2 to 15 % longer.
+/// time than memory, where it answers late, can be asked for. On Emerald Rapids 32768 keys of 8 heads then take 5 to 14 %
+/// less time (bytes with 32 heads on them as much), 2 to 24 KiB alike; 512 or 4096 keys, which lie in the third level
+/// there, 2 to 15 % more (`heed_bench_attention --benchmark_filter=decode`, old and new in turns on the same rows).
 inline constexpr index fetched_beyond = 10240;
 
 /// Asks for the cache lines of rows ahead of who reads them.
