@@ -52,6 +52,21 @@ TEST_CASE("A copy of a tensor is deep", "[contract]") {
   CHECK(c(1, 2) == 7);
 }
 
+TEST_CASE("A large tensor begins on a large page", "[contract]") {
+  auto const offset = [](tensor<float, 2> const& t) {
+    return reinterpret_cast<std::uintptr_t>(t.data()) % detail::large_page;
+  };
+  tensor<float, 2> a({1025, 1024});
+  CHECK(offset(a) == 0);
+  a(1024, 1023) = 7;
+  tensor<float, 2> b = a;
+  CHECK(offset(b) == 0);
+  CHECK(b(1024, 1023) == 7);
+  b = tensor<float, 2>({2, 3});  // what is released is small, or large, as it was taken
+  a = b;
+  CHECK(a.extents() == b.extents());
+}
+
 TEST_CASE("A moved tensor keeps its memory and leaves nothing behind", "[contract][resources]") {
   tensor<float, 2> a({2, 3});
   a(0, 1) = 5;

@@ -1,20 +1,22 @@
 #pragma once
 
+#include <heed/core/memory.hpp>
 #include <heed/core/view.hpp>
 
 #include <algorithm>
-#include <new>
+#include <memory>
 #include <utility>
 
 namespace heed {
 
-/// A tensor that owns its memory: row-major, 64-byte aligned, zero at birth; copies are deep.
+/// A tensor that owns its memory: row-major, 64-byte aligned, from 4 MiB on in large pages where the system has them, zero
+/// at birth; copies are deep.
 template <class T, int Rank>
 class tensor {
  public:
   using value_type = T;
   static constexpr int rank = Rank;
-  static constexpr std::size_t alignment = 64;
+  static constexpr std::size_t alignment = 64;  // at least
 
   tensor() = default;
 
@@ -25,8 +27,7 @@ class tensor {
     view_ = heed::view<T, Rank>(nullptr, extents);
     if (view_.size() == 0)
       return;
-    auto* memory = ::operator new(static_cast<std::size_t>(view_.size()) * sizeof(T), std::align_val_t{alignment});
-    view_ = heed::view<T, Rank>(static_cast<T*>(memory), extents);
+    view_ = heed::view<T, Rank>(static_cast<T*>(detail::allocate(bytes())), extents);
     std::uninitialized_fill_n(data(), size(), T(0));
   }
 
@@ -36,7 +37,7 @@ class tensor {
     std::swap(view_, other.view_);
     return *this;
   }
-  ~tensor() { ::operator delete(view_.data(), std::align_val_t{alignment}); }
+  ~tensor() { detail::release(view_.data(), bytes()); }
 
   T* data() { return view_.data(); }
   T const* data() const { return view_.data(); }
@@ -67,6 +68,8 @@ class tensor {
   }
 
  private:
+  std::size_t bytes() const { return static_cast<std::size_t>(view_.size()) * sizeof(T); }
+
   heed::view<T, Rank> view_;
 };
 
