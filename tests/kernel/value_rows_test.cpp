@@ -84,7 +84,7 @@ TEMPLATE_TEST_CASE("value_rows: no number past the last key that a row sees reac
   INFO(random);
   index const n = lanes<T> + 3;
   for (index poisoned = 1; poisoned < n; ++poisoned) {
-    rows_case<T> x(n, tile_lanes<T>, random);
+    rows_case<T> x(n, tile_lanes<T> + lanes<T> + 1, random);
     for (index i = 0; i < lanes<T>; ++i)
       x.x.end[i] = std::min(i + 2, poisoned);
     std::fill_n(x.v.begin() + poisoned * x.ld, x.dim_v, std::numeric_limits<T>::quiet_NaN());
@@ -99,7 +99,7 @@ TEMPLATE_TEST_CASE("value_rows asks the bits, of each register tile its own", "[
   generator random(73);
   INFO(random);
   index const n = 23, tiles = register_tile<T>::side_by_side, stride = n + 4;
-  rows_case<T> x(n, 2 * tile_lanes<T>, random);
+  rows_case<T> x(n, tile_lanes<T> + lanes<T> + 1, random);
   std::vector<std::uint64_t> seen(static_cast<std::size_t>(tiles * stride));
   for (auto& bits : seen)
     for (index lane = 0; lane < 64; ++lane)

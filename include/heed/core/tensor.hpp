@@ -16,7 +16,7 @@ class tensor {
  public:
   using value_type = T;
   static constexpr int rank = Rank;
-  static constexpr std::size_t alignment = 64;  // at least
+  static constexpr std::size_t alignment = detail::least_alignment;
 
   tensor() = default;
 

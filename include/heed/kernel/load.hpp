@@ -220,7 +220,8 @@ struct squares {
 };
 
 /// The same for `count` ≤ lanes rows of n numbers, square by square: rows that come in, or that go out. The last square
-/// takes some numbers a second time where n is no multiple of `lanes`: filling a part of one takes up to a tenth of a call.
+/// takes some numbers a second time where n is no multiple of `lanes`: to fill a part of one takes a tenth of a call of 77
+/// keys, 3 to 5 % of one of 512 (dim 40, `heed_bench_attention --benchmark_filter=prefill/sd15`, both in turns).
 template <factor_of Side, real T>
 HEED_ALWAYS_INLINE inline void transpose_strip(squares<T const> from, index count, index n, T const* factor,
                                                squares<T> to) {

@@ -25,10 +25,15 @@ class line_walk {
       : at_(reinterpret_cast<std::uintptr_t>(rows)), lines_((bytes + line - 1) / line),
         gap_(static_cast<std::uintptr_t>(stride - lines_ * line)), left_(lines_) {}
 
-  /// Asks for a line: into the first-level cache, or (`Level` 2) the second.
+  /// Asks for the line at an address: into the first-level cache, or (`Level` 2) the second.
+  template <int Level>
+  HEED_ALWAYS_INLINE static void ask(std::uintptr_t address) {
+    __builtin_prefetch(reinterpret_cast<void const*>(address), 0, 4 - Level);
+  }
+
   template <int Level>
   HEED_ALWAYS_INLINE void next() {
-    __builtin_prefetch(reinterpret_cast<void const*>(at_), 0, 4 - Level);
+    ask<Level>(at_);
     at_ += line;
     if (--left_ == 0) {
       at_ += gap_;

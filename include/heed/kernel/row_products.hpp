@@ -78,7 +78,7 @@ class row_fetcher {
 
   HEED_ALWAYS_INLINE void next() {
     if (beyond_ != 0)
-      __builtin_prefetch(reinterpret_cast<void const*>(beyond()), 0, 2);
+      line_walk::ask<2>(beyond());
     walk_.template next<1>();
   }
 

@@ -91,7 +91,8 @@ inline constexpr index few_converted_keys = 64;
 inline constexpr index split_keys = 2048;
 inline constexpr index most_splits = 16;
 
-/// Keys and values of up to so many bytes are taken to lie in a cache that cores share: row_products.hpp.
+/// Keys and values of up to so many bytes are taken to lie in a cache that cores share, and are then not fetched from
+/// further ahead (row_products.hpp): 32 MiB lose by that on Emerald Rapids, 64 MiB gain.
 inline constexpr index cached_bytes = index{32} << 20;
 
 /// The most scratch a worker may have.

@@ -85,7 +85,8 @@ void value_tiles_of_rows(weighed_keys<T> const& x, index lane, index count, inde
   take(std::integral_constant<int, 1>{});
 }
 
-/// Vectors of channels, a power of two, that take the first of n channels left of dim_v.
+/// Vectors of channels, a power of two, that take the first of n channels left of dim_v. A width of three would take some
+/// 3 % off 128 keys of dim 111, and half a second longer to compile.
 template <real T>
 index channel_vectors(index n, index dim_v) {
   index const wanted = (n + lanes<T> - 1) / lanes<T>;
