@@ -123,6 +123,19 @@ TEMPLATE_TEST_CASE("fma, abs and select act lane by lane, as on one number", "[c
 #endif
 }
 
+TEMPLATE_TEST_CASE("quotient is that of one number, bit for bit", "[contract][identity]", float, double) {
+  using T = TestType;
+  generator random(31);
+  INFO(random);
+  for (int round = 0; round < 500; ++round) {
+    numbers<T> const a = random_numbers<T>(random), b = random_numbers<T>(random);
+    numbers<T> both{};
+    store(both.data(), quotient<T>(load(a.data()), load(b.data())));
+    for (std::size_t i = 0; i < both.size(); ++i)
+      REQUIRE(both[i] == a[i] / b[i]);
+  }
+}
+
 TEMPLATE_TEST_CASE("Masks and bits are two forms of one thing", "[contract]", float, double) {
   using T = TestType;
   constexpr int w = lanes<T>;

@@ -301,6 +301,16 @@ HEED_ALWAYS_INLINE inline batch_mask<T> mask_from_bits(std::uint64_t bits) {
   return load(flags) != batch<T>(T(0));
 }
 
+/// a / b, correctly rounded: xsimd's operator for AArch64 floats is an estimate and Newton's steps.
+template <real T>
+HEED_ALWAYS_INLINE inline batch<T> quotient(batch<T> const& a, batch<T> const& b) {
+#if defined(__aarch64__)
+  if constexpr (std::same_as<T, float>)
+    return batch<T>(vdivq_f32(a.data, b.data));
+#endif
+  return a / b;
+}
+
 /// The sums over the lanes of four batches, written to four consecutive numbers.
 template <real T>
 HEED_ALWAYS_INLINE inline void reduce_add4(batch<T> const& a, batch<T> const& b, batch<T> const& c, batch<T> const& d,

@@ -16,7 +16,7 @@ namespace impl {
 template <real T>
 HEED_NOINLINE void silu_row(T* x, index n) {
   batch<T> const one(T(1)), zero(T(0));
-  auto const silu = [&](batch<T> const& a) HEED_LAMBDA_INLINE { return a / (one + heed::exp(zero - a)); };
+  auto const silu = [&](batch<T> const& a) HEED_LAMBDA_INLINE { return quotient<T>(a, one + heed::exp(zero - a)); };
   index c = 0;
   for (; c + lanes<T> <= n; c += lanes<T>)
     store(x + c, silu(load(x + c)));

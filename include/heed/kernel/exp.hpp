@@ -114,7 +114,7 @@ inline xsimd::batch<T, Arch> tanh(xsimd::batch<T, Arch> const& x) {
     if (!heed::any<T>(is_far))
       return near;
     b const e = exp2_weight(heed::abs(x) * b(-2.8853900817779268147f));
-    return heed::select(is_far, with_sign_of((b(1.0f) - e) / (b(1.0f) + e), x), near);
+    return heed::select(is_far, with_sign_of(quotient<T>(b(1.0f) - e, b(1.0f) + e), x), near);
   }
 }
 
@@ -133,7 +133,7 @@ inline xsimd::batch<T, Arch> log(xsimd::batch<T, Arch> const& x) {
   auto const upper = whole > b(T(1.4142135623730950488));
   b const m = heed::select(upper, whole * b(T(0.5)), whole);
   b const e = exponent + heed::select(upper, b(T(1)), b(T(0))) - heed::select(subnormal, b(T(limits::digits)), b(T(0)));
-  b const r = (m - b(T(1))) / (m + b(T(1)));
+  b const r = quotient<T>(m - b(T(1)), m + b(T(1)));
   b const square = r * r;
   b p(T(2) / T(2 * terms + 1));
   unroll<terms - 1>([&](int i) HEED_LAMBDA_INLINE { p = fma(p, square, b(T(2) / T(2 * (terms - i) - 1))); });

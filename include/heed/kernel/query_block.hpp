@@ -314,7 +314,7 @@ class row_writer {
       batch<T> const l = load(from.l + lane);
       if (heed::any<T>(l == batch<T>(T(0))))
         return false;
-      store(factor + lane, batch<T>(T(1)) / l);
+      store(factor + lane, quotient<T>(batch<T>(T(1)), l));
     }
     write_rows(from, 0, from.count, factor);
     return true;
