@@ -207,6 +207,25 @@ TEMPLATE_TEST_CASE("Reductions take every lane in once", "[contract]", float, do
   CHECK(reduce_max<T>(batch<T>(-infinity<T>)) == -infinity<T>);
 }
 
+TEMPLATE_TEST_CASE("reduce_add4x4 gives the bits of reduce_add4, in rows", "[contract]", float, double) {
+  using T = TestType;
+  generator random(4);
+  INFO(random);
+  for (int round = 0; round < 100; ++round) {
+    batch<T> x[16];
+    for (auto& each : x)
+      each = load(random_numbers<T>(random).data());
+    T rows[4 * 7], expected[4];
+    std::fill(std::begin(rows), std::end(rows), T(9));
+    reduce_add4x4<T>(x, rows, 7);
+    for (int r = 0; r < 4; ++r) {
+      reduce_add4<T>(x[4 * r], x[4 * r + 1], x[4 * r + 2], x[4 * r + 3], expected);
+      for (int i = 0; i < 7; ++i)
+        REQUIRE(same_bits(rows[7 * r + i], i < 4 ? expected[i] : T(9)));
+    }
+  }
+}
+
 TEMPLATE_TEST_CASE("Every 16-bit number is widened exactly, and nothing beyond is read", "[contract]", Eigen::half,
                    Eigen::bfloat16) {
   guard_pages const pages;

@@ -36,7 +36,7 @@ constexpr index key_counts[] = {0, 1, 5, 13};
 constexpr index dims[] = {1, 8, 17};
 #else
 constexpr index key_counts[] = {0, 1, 2, 3, 4, 5, 7, 8, 9, 12, 13, 15, 19};
-constexpr index dims[] = {1, 2, 3, 7, 8, 15, 16, 17, 33, 40, 64, 111, 128};
+constexpr index dims[] = {1, 2, 3, 7, 8, 15, 16, 17, 33, 40, 64, 111, 128, 300};
 #endif
 
 TEMPLATE_TEST_CASE("row_scores are q · k, and read no key beyond its channels", "[contract]", float, double,
@@ -78,7 +78,7 @@ TEMPLATE_TEST_CASE("row_scores are q · k, and read no key beyond its channels",
 }
 
 TEMPLATE_TEST_CASE("row_scores of several rows are those of each, over more keys than stay in the cache", "[contract]",
-                   float, double, Eigen::half, std::int8_t) {
+                   float, double, Eigen::half, Eigen::bfloat16, std::int8_t) {
   using T = arithmetic<TestType>;
   generator random(5);
   constexpr index n = 300, dim = 128;

@@ -342,6 +342,35 @@ HEED_ALWAYS_INLINE inline void reduce_add4(batch<T> const& a, batch<T> const& b,
   sums[3] = reduce_add(d);
 }
 
+/// The same for four times four batches, that of x[4 r + i] to row r of `sums`, four numbers each: the same bits.
+template <real T>
+HEED_ALWAYS_INLINE inline void reduce_add4x4(batch<T> const (&x)[16], T* sums, std::ptrdiff_t ld) {
+#if defined(__AVX512F__)
+  if constexpr (std::same_as<T, float>) {
+    __m512 row[4];
+    unroll<4>([&](int r) HEED_LAMBDA_INLINE {
+      __m512 const a = x[4 * r].data, b = x[4 * r + 1].data, c = x[4 * r + 2].data, d = x[4 * r + 3].data;
+      __m512 const ab = _mm512_add_ps(_mm512_unpacklo_ps(a, b), _mm512_unpackhi_ps(a, b));
+      __m512 const cd = _mm512_add_ps(_mm512_unpacklo_ps(c, d), _mm512_unpackhi_ps(c, d));
+      row[r] = _mm512_add_ps(_mm512_shuffle_ps(ab, cd, 0x44), _mm512_shuffle_ps(ab, cd, 0xee));
+    });
+    auto const halves = [&](int r) HEED_LAMBDA_INLINE {
+      return _mm512_add_ps(_mm512_shuffle_f32x4(row[r], row[r + 1], 0x44),
+                           _mm512_shuffle_f32x4(row[r], row[r + 1], 0xee));
+    };
+    __m512 const low = halves(0), high = halves(2);
+    __m512 const all = _mm512_add_ps(_mm512_shuffle_f32x4(low, high, 0x88), _mm512_shuffle_f32x4(low, high, 0xdd));
+    _mm_storeu_ps(sums, _mm512_castps512_ps128(all));
+    _mm_storeu_ps(sums + ld, _mm512_extractf32x4_ps(all, 1));
+    _mm_storeu_ps(sums + 2 * ld, _mm512_extractf32x4_ps(all, 2));
+    _mm_storeu_ps(sums + 3 * ld, _mm512_extractf32x4_ps(all, 3));
+    return;
+  }
+#endif
+  for (int r = 0; r < 4; ++r)
+    reduce_add4(x[4 * r], x[4 * r + 1], x[4 * r + 2], x[4 * r + 3], sums + r * ld);
+}
+
 /// 2^n for the whole number n hidden in the low bits of `shifted`; see exp.hpp.
 HEED_ALWAYS_INLINE inline batch<float> exponent_from_low_bits(batch<float> const& shifted) {
   using bits = xsimd::batch<std::int32_t>;

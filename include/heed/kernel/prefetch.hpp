@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <limits>
 
 /// Asking the memory for rows ahead of who reads or writes them, one cache line at a time and evenly: a burst of requests
 /// waits for itself, and what follows waits for it.
@@ -23,7 +24,8 @@ class line_walk {
   /// @param bytes of a row
   line_walk(void const* rows, index stride, index bytes)
       : at_(reinterpret_cast<std::uintptr_t>(rows)), lines_((bytes + line - 1) / line),
-        gap_(static_cast<std::uintptr_t>(stride - lines_ * line)), left_(lines_) {}
+        gap_(static_cast<std::uintptr_t>(stride - lines_ * line)),
+        left_(gap_ != 0 ? lines_ : std::numeric_limits<index>::max()) {}
 
   /// Asks for the line at an address: into the first-level cache, or (`Level` 2) the second.
   template <int Level>
@@ -35,7 +37,7 @@ class line_walk {
   HEED_ALWAYS_INLINE void next() {
     ask<Level>(at_);
     at_ += line;
-    if (--left_ == 0) {
+    if (--left_ == 0) [[unlikely]] {
       at_ += gap_;
       left_ = lines_;
     }
@@ -49,7 +51,7 @@ class line_walk {
   std::uintptr_t at_ = 0;
   index lines_ = 0;
   std::uintptr_t gap_ = 0;
-  index left_ = 0;
+  index left_ = 0;  // lines to the next gap; where rows touch there is none, so that a branch is never foretold wrongly
 };
 
 /// The lines of `rows` such rows, each once, into the second-level cache; then nothing.

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <heed/core/pairs.hpp>
 #include <heed/kernel/load.hpp>
 #include <heed/kernel/prefetch.hpp>
 #include <heed/kernel/products.hpp>
@@ -77,7 +78,7 @@ class row_fetcher {
   }
 
   HEED_ALWAYS_INLINE void next() {
-    if (beyond_ != 0)
+    if (beyond_ != 0) [[likely]]
       line_walk::ask<2>(beyond());
     walk_.template next<1>();
   }
@@ -93,33 +94,69 @@ class row_fetcher {
   index beyond_;  // bytes further, or 0
 };
 
+/// How many vectors of a key are widened at a time.
+template <class Stored>
+inline constexpr int vectors_at_once = in_pairs<Stored, 2> ? 2 : 1;
+
+/// R rows of q with their channels in the order in which keys are widened, where that is not their own: a copy of what
+/// fits the stack; the channels behind it meet keys that are widened in order.
+template <int R, class Stored, real T>
+struct paired_queries {
+  static constexpr index most = vectors_at_once<Stored> > 1 ? 256 : 0, ld = std::max<index>(most, 1);
+
+  paired_queries(T const* q, index ldq, index dim) {
+    if constexpr (most > 0) {
+      constexpr index w = 2 * lanes<T>;
+      channels = std::min(dim, most) / w * w;
+      for (int r = 0; r < R; ++r)
+        for (index c = 0; c < channels; c += w)
+          split_pair(q + r * ldq + c, rows + r * ld + c);
+    }
+  }
+
+  alignas(64) T rows[R * ld];
+  index channels = 0;
+};
+
 /// s[r][j] = q_r · k_j for R rows and a tile of keys; q is padded with zeros to whole vectors.
 template <int R, class Stored, real T>
-HEED_ALWAYS_INLINE inline void dot_tile(Stored const* k, index ldk, T const* q, index ldq, index dim, T* s, index lds,
-                                        row_fetcher<Stored>& ahead) {
+HEED_ALWAYS_INLINE inline void dot_tile(Stored const* k, index ldk, paired_queries<R, Stored, T> const& paired,
+                                        T const* q, index ldq, index dim, T* s, index lds, row_fetcher<Stored>& ahead) {
   constexpr index w = lanes<T>;
   constexpr int keys = keys_beside, at_once = keys_at_once<Stored>;
   batch<T> sum[R * keys];
   unroll<R * keys>([&](int i) HEED_LAMBDA_INLINE { sum[i] = batch<T>(T(0)); });
   unroll<keys / at_once>([&](int group) HEED_LAMBDA_INLINE {
-    auto const add = [&](index c, auto widened) HEED_LAMBDA_INLINE {
-      batch<T> row[R];
-      unroll<R>([&](int r) HEED_LAMBDA_INLINE { row[r] = load(q + r * ldq + c); });
+    // V vectors from channel c on: of row r at from + r · ld + c, of a key what `read` makes of it.
+    auto const add = [&](T const* from, index ld, index c, auto vectors, auto read) HEED_LAMBDA_INLINE {
+      constexpr int V = vectors;
+      batch<T> row[R * V];
+      unroll<R * V>([&](int i) HEED_LAMBDA_INLINE { row[i] = load(from + i % R * ld + c + i / R * w); });
       unroll<at_once>([&](int i) HEED_LAMBDA_INLINE {
         int const j = group * at_once + i;
-        batch<T> const key = widened(k + j * ldk + c);
-        unroll<R>([&](int r) HEED_LAMBDA_INLINE {
-          ahead.template follow<at_once * w>(at_once * c, i * R + r, at_once * R);
-          sum[r * keys + j] = fma(row[r], key, sum[r * keys + j]);
+        batch<T> key[V];
+        read(k + j * ldk + c, key);
+        unroll<R * V>([&](int step) HEED_LAMBDA_INLINE {
+          ahead.template follow<at_once * V * w>(at_once * c, i * R * V + step, at_once * R * V);
+          batch<T>& to = sum[step % R * keys + j];
+          to = fma(row[step], key[step / R], to);
         });
       });
     };
+    using one = std::integral_constant<int, 1>;
+    constexpr int several = vectors_at_once<Stored>;
     index c = 0;
+    if constexpr (several > 1)
+      for (; c < paired.channels; c += several * w)
+        add(paired.rows, paired.ld, c, std::integral_constant<int, several>{}, load_vectors<several, Stored, T>);
     for (; c + w <= dim; c += w)
-      add(c, [](Stored const* p) HEED_LAMBDA_INLINE { return load_widened(p); });
+      add(q, ldq, c, one{}, [](Stored const* p, batch<T>* to) HEED_LAMBDA_INLINE { *to = load_widened(p); });
     if (c < dim)
-      add(c, [left = dim - c](Stored const* p) HEED_LAMBDA_INLINE { return load_widened_first(p, left); });
+      add(q, ldq, c, one{},
+          [n = dim - c](Stored const* p, batch<T>* to) HEED_LAMBDA_INLINE { *to = load_widened_first(p, n); });
   });
+  if constexpr (R == 4)
+    return reduce_add4x4(sum, s, lds);
   unroll<R>([&](int r) HEED_LAMBDA_INLINE {
     int const at = r * keys;
     reduce_add4(sum[at], sum[at + 1], sum[at + 2], sum[at + 3], s + r * lds);
@@ -130,11 +167,12 @@ template <int R, class Stored, real T>
 HEED_NOINLINE void dot_rows(Stored const* k, index ldk, index n, T const* q, index ldq, index dim, T* s, index lds,
                             bool in_memory) {
   row_fetcher<Stored> ahead(k, ldk, dim, true, in_memory);
+  paired_queries<R, Stored, T> const paired(q, ldq, dim);
   index j = 0;
   // The last keys one by one, each several times: s has the room.
   for (bool whole; j < n; j += whole ? keys_beside : 1) {
     whole = j + keys_beside <= n;
-    dot_tile<R>(k + j * ldk, whole ? ldk : 0, q, ldq, dim, s + j, lds, ahead);
+    dot_tile<R>(k + j * ldk, whole ? ldk : 0, paired, q, ldq, dim, s + j, lds, ahead);
   }
 }
 
@@ -148,10 +186,11 @@ HEED_ALWAYS_INLINE inline void sum_tile(Stored const* v, index ldv, index n, T c
   unroll<R * V>([&](int i) HEED_LAMBDA_INLINE { sum[i] = batch<T>(T(0)); });
   for (index j = 0; j < n; ++j) {
     batch<T> value[V];
-    unroll<V>([&](int u) HEED_LAMBDA_INLINE {
-      Stored const* const p = v + j * ldv + first + u * lanes<T>;
-      value[u] = V > 1 ? load_widened(p) : load_widened_of(p, dim_v - first);
-    });
+    Stored const* const p = v + j * ldv + first;
+    if constexpr (V > 1)
+      load_vectors<V>(p, value);
+    else
+      value[0] = load_widened_of(p, dim_v - first);
     unroll<R>([&](int r) HEED_LAMBDA_INLINE {
       batch<T> const weight(w[r * ldw + j]);
       unroll<V>([&](int u) HEED_LAMBDA_INLINE {
@@ -160,6 +199,8 @@ HEED_ALWAYS_INLINE inline void sum_tile(Stored const* v, index ldv, index n, T c
       });
     });
   }
+  if constexpr (in_pairs<Stored, V>)
+    unroll<R * V / 2>([&](int i) HEED_LAMBDA_INLINE { join_pair(sum[2 * i], sum[2 * i + 1]); });
   unroll<R * V>([&](int i) HEED_LAMBDA_INLINE {
     T* const place = acc + (i / V) * ldacc + first + (i % V) * lanes<T>;
     store(place, fma(load(place), batch<T>(rescale != nullptr ? rescale[i / V] : T(1)), sum[i]));
