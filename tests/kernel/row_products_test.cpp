@@ -33,7 +33,7 @@ bool close(T got, double expected, double size, index terms) {
 
 #if defined(HEED_SMALL_SWEEP)
 constexpr index key_counts[] = {0, 1, 5, 13};
-constexpr index dims[] = {1, 8, 17};
+constexpr index dims[] = {1, 8, 17, 80};
 #else
 constexpr index key_counts[] = {0, 1, 2, 3, 4, 5, 7, 8, 9, 12, 13, 15, 19};
 constexpr index dims[] = {1, 2, 3, 7, 8, 15, 16, 17, 33, 40, 64, 111, 128, 300};

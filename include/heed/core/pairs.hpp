@@ -3,13 +3,12 @@
 #include <heed/core/simd.hpp>
 
 /// Storage that is widened two vectors at a time. A bfloat16 is the upper half of a float: of two neighbours the first is
-/// shifted into place, and the second is there once the lower half is cleared. That is an instruction a vector for any
-/// port, where `load_widened` needs a permutation, for which there is one; in return even elements come in one vector and
-/// odd ones in the next.
+/// shifted into place, and the second is there once the lower half is cleared. `load_widened` needs a permutation for each,
+/// and a single port has it; in return even elements come in one vector and odd ones in the next.
 ///
-/// With AVX-512 alone: in the cache 128 channels take a fifth less time for one row and 13 % less for four. AVX2 and SSE2,
-/// with sixteen registers, gain for one row and lose up to 30 % at the values of four (`row_scores` and `row_values` over 512
-/// keys, old and new in turns).
+/// With AVX-512 alone: decode then takes 3 to 9 % less time (`heed_bench_attention --benchmark_filter=decode.*bfloat16`, old
+/// and new in turns on the same rows). With the sixteen registers of AVX2 and SSE2 one row gains, and the values of four
+/// rows take up to 30 % longer.
 
 namespace heed {
 HEED_ISA_BEGIN
@@ -51,7 +50,7 @@ HEED_ALWAYS_INLINE inline void split_pair(float const* p, float* to) {
 }
 #endif
 
-/// V · lanes elements at p, widened: in order, or two vectors at a time.
+/// V · lanes elements at p, widened exactly: in order, or where `in_pairs` of each two vectors the even ones, then the odd.
 template <int V, class Stored, real T>
 HEED_ALWAYS_INLINE inline void load_vectors(Stored const* p, batch<T>* to) {
   if constexpr (in_pairs<Stored, V>)

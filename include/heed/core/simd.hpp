@@ -14,7 +14,8 @@
 #include <immintrin.h>
 #endif
 
-/// The one file that knows xsimd, its versions and the intrinsics it lacks. Everything else speaks of `batch<T>`.
+/// The one file that knows xsimd, its versions and the intrinsics it lacks. Everything else speaks of `batch<T>`, but for
+/// transpose.hpp and pairs.hpp, which move numbers between lanes.
 ///
 /// Rules that hold here whatever the xsimd version:
 /// - `max(a, b)` and `min(a, b)` return b where either is NaN (the x86 rule): `max(bound, x)` keeps a NaN x;
@@ -311,6 +312,18 @@ HEED_ALWAYS_INLINE inline batch<T> quotient(batch<T> const& a, batch<T> const& b
   return a / b;
 }
 
+#if defined(__AVX512F__)
+namespace impl {
+/// Four numbers in each quarter of the vector: the sums over that quarter of a, b, c and d.
+HEED_ALWAYS_INLINE inline __m512 quarter_sums(batch<float> const& a, batch<float> const& b, batch<float> const& c,
+                                              batch<float> const& d) {
+  __m512 const ab = _mm512_add_ps(_mm512_unpacklo_ps(a.data, b.data), _mm512_unpackhi_ps(a.data, b.data));
+  __m512 const cd = _mm512_add_ps(_mm512_unpacklo_ps(c.data, d.data), _mm512_unpackhi_ps(c.data, d.data));
+  return _mm512_add_ps(_mm512_shuffle_ps(ab, cd, 0x44), _mm512_shuffle_ps(ab, cd, 0xee));
+}
+}  // namespace impl
+#endif
+
 /// The sums over the lanes of four batches, written to four consecutive numbers.
 template <real T>
 HEED_ALWAYS_INLINE inline void reduce_add4(batch<T> const& a, batch<T> const& b, batch<T> const& c, batch<T> const& d,
@@ -318,9 +331,7 @@ HEED_ALWAYS_INLINE inline void reduce_add4(batch<T> const& a, batch<T> const& b,
 #if defined(__AVX512F__) || defined(__AVX__) || defined(__SSE2__)
   if constexpr (std::same_as<T, float>) {
 #if defined(__AVX512F__)
-    __m512 const ab = _mm512_add_ps(_mm512_unpacklo_ps(a.data, b.data), _mm512_unpackhi_ps(a.data, b.data));
-    __m512 const cd = _mm512_add_ps(_mm512_unpacklo_ps(c.data, d.data), _mm512_unpackhi_ps(c.data, d.data));
-    __m512 const wide = _mm512_add_ps(_mm512_shuffle_ps(ab, cd, 0x44), _mm512_shuffle_ps(ab, cd, 0xee));
+    __m512 const wide = impl::quarter_sums(a, b, c, d);
     __m256 const half = _mm256_add_ps(_mm512_castps512_ps256(wide),
                                       _mm256_castpd_ps(_mm512_extractf64x4_pd(_mm512_castps_pd(wide), 1)));
     __m128 const four = _mm_add_ps(_mm256_castps256_ps128(half), _mm256_extractf128_ps(half, 1));
@@ -349,10 +360,7 @@ HEED_ALWAYS_INLINE inline void reduce_add4x4(batch<T> const (&x)[16], T* sums, s
   if constexpr (std::same_as<T, float>) {
     __m512 row[4];
     unroll<4>([&](int r) HEED_LAMBDA_INLINE {
-      __m512 const a = x[4 * r].data, b = x[4 * r + 1].data, c = x[4 * r + 2].data, d = x[4 * r + 3].data;
-      __m512 const ab = _mm512_add_ps(_mm512_unpacklo_ps(a, b), _mm512_unpackhi_ps(a, b));
-      __m512 const cd = _mm512_add_ps(_mm512_unpacklo_ps(c, d), _mm512_unpackhi_ps(c, d));
-      row[r] = _mm512_add_ps(_mm512_shuffle_ps(ab, cd, 0x44), _mm512_shuffle_ps(ab, cd, 0xee));
+      row[r] = impl::quarter_sums(x[4 * r], x[4 * r + 1], x[4 * r + 2], x[4 * r + 3]);
     });
     auto const halves = [&](int r) HEED_LAMBDA_INLINE {
       return _mm512_add_ps(_mm512_shuffle_f32x4(row[r], row[r + 1], 0x44),
