@@ -172,6 +172,9 @@ def all_targets():
             lines.append(share(f"decode, {heads.replace('on', ' heads on ')}, 32768 keys, {storage}: share of the read bandwidth",
                                f"decode/{heads}_32768/{storage}", wanted, "of_bandwidth"))
     lines.append(share("goal: decode, 32 heads on 8, 32768 keys, int8: 0.75", "decode/32on8_32768/int8", 0.75, "of_bandwidth"))
+    lines += [share(f"{text}, int8 on AMX tiles: share of the read bandwidth", "decode/32on8_32768/int8/amx", wanted,
+                    "of_bandwidth") for text, wanted in (("decode, 32 heads on 8, 32768 keys", 0.60),
+                                                         ("goal: decode, 32 heads on 8, 32768 keys", 0.75))]
     lines += [second_thread(f"decode/{heads}_32768/{storage}") for heads in ("8on8", "32on8")
               for storage in ("float", "half", "bfloat16", "int8")]
     lines.append(beside("decode, 512 keys: ahead of every peer", r"decode/.*_512/.*", ".*", 1.0))

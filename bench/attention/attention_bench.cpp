@@ -21,6 +21,7 @@
 /// - modifier/<name>: one modifier at dim 64, 2048 × 2048, full; of_plain: time without it ÷ time with it.
 /// - decode/<shape>/<storage>: one new token; gbytes, and against a read of the same keys and values
 ///   bandwidth_gbytes and of_bandwidth.
+/// - decode/…/int8/amx: with grouped heads on AMX tiles, where the build has them; of_plain is the time without ÷ with them.
 /// - decode/…/2threads: the same on heed::thread_pool, against the limits of two threads.
 /// - fixed_cost: one query, 16 keys of dim 64, against Eigen's 16 × 64 matrix–vector product.
 
@@ -102,6 +103,13 @@ std::vector<bench::memory_range> cache_of(inputs<T> const& in) {
 }
 std::vector<bench::memory_range> cache_of(inputs<heed::int8> const& in) {
   return {range_of(in.k), range_of(in.v), range_of(in.k_scales), range_of(in.v_scales)};
+}
+
+double bytes_of(std::vector<bench::memory_range> const& ranges) {
+  double bytes = 0;
+  for (bench::memory_range const& part : ranges)
+    bytes += static_cast<double>(part.bytes);
+  return bytes;
 }
 
 /// A pool whose helpers and the calling thread are `threads` workers.
@@ -265,10 +273,22 @@ void decode(benchmark::State& state, shape const& s, int threads) {
       in.attend();
   });
   c.count_flops(s.flops(visible::full));
-  double bytes = 0;
-  for (bench::memory_range const& part : cache)
-    bytes += static_cast<double>(part.bytes);
-  c.count_bytes(bytes);
+  c.count_bytes(bytes_of(cache));
+}
+
+/// int8 on AMX tiles, one thread.
+[[maybe_unused]] void decode_on_tiles(benchmark::State& state, shape const& s) {
+  auto const permit = heed::enable_amx();
+  if (!permit)
+    return state.SkipWithError("no permit for AMX");
+  inputs<heed::int8> in(s);
+  std::vector<bench::memory_range> const cache = cache_of(in);
+  comparison c(state);
+  c.against("bandwidth", [&] { return bench::read_bandwidth(cache); });
+  c.against("plain", [&] { return bench::seconds([&] { in.attend(); }); });
+  c.run([&] { in.attend(heed::with_amx{permit}); });
+  c.count_bytes(bytes_of(cache));
+  c.count_ratio("of_plain", "plain");
 }
 
 template <class T>
@@ -351,6 +371,12 @@ void register_all() {
     register_decode<Eigen::half>(s, "half");
     register_decode<Eigen::bfloat16>(s, "bfloat16");
     register_decode<heed::int8>(s, "int8");
+#if defined(HEED_HAS_AMX)
+    if (s.heads_q > s.heads_kv)
+      benchmark::RegisterBenchmark((std::string("decode/") + s.name + "/int8/amx").c_str(),
+                                   [&s](benchmark::State& state) { decode_on_tiles(state, s); })
+          ->UseManualTime();
+#endif
   }
   // A fixed number of samples: judged by the time of one call, too many would be taken.
   benchmark::RegisterBenchmark("fixed_cost", fixed_cost)->UseManualTime()->Iterations(300);

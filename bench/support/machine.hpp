@@ -124,10 +124,10 @@ inline double tile_peak() {
       heed::impl::tile_load<5>(tiles.bytes[1], 64);
       heed::impl::tile_load<6>(tiles.bytes[2], 64);
       heed::impl::tile_load<7>(tiles.bytes[3], 64);
-      heed::impl::tile_multiply<0, 4, 6>();
-      heed::impl::tile_multiply<1, 4, 7>();
-      heed::impl::tile_multiply<2, 5, 6>();
-      heed::impl::tile_multiply<3, 5, 7>();
+      heed::impl::tile_multiply<Eigen::bfloat16, 0, 4, 6>();
+      heed::impl::tile_multiply<Eigen::bfloat16, 1, 4, 7>();
+      heed::impl::tile_multiply<Eigen::bfloat16, 2, 5, 6>();
+      heed::impl::tile_multiply<Eigen::bfloat16, 3, 5, 7>();
     }
   });
   return 4 * steps * flops / time;

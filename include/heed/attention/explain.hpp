@@ -75,7 +75,15 @@ std::string products_of(problem<T> const& p, path way) {
   std::string const text = std::same_as<T, float> ? "float" : "double";
   if (!p.said.amx)
     return text;
-  return text + "; no AMX tiles: " + (p.on_tiles ? "few rows are limited by memory" : why_not_tiles(p));
+  if (way != path::few_rows)
+    return text + "; no AMX tiles: " + why_not_tiles(p);
+  char const *const keys = why_no_scores_on_tiles(p), *const values = why_no_values_on_tiles(p);
+  if (keys == nullptr && values == nullptr)
+    return "AMX tiles, int8";
+  if (keys != nullptr && values != nullptr)
+    return text + "; no AMX tiles: " + keys;
+  return keys == nullptr ? "AMX tiles, int8 keys; values " + text + ": " + values
+                         : "AMX tiles, int8 values; keys " + text + ": " + keys;
 }
 
 }  // namespace impl

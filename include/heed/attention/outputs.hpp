@@ -106,14 +106,18 @@ struct with {
   workspace* scratch;
 };
 
-/// Lets the products of a call with bfloat16 q, k and v run on AMX tiles, where the build has them and `enable_amx` got
-/// the system's permission; else the call runs as it would without, and `explain` says why.
+/// Lets the products of a call run on AMX tiles, where the build has them and `enable_amx` got the system's permission;
+/// else the call runs as it would without, and `explain` says why.
 ///
 ///     auto const permit = heed::enable_amx();
 ///     heed::attention(q, k, v, out, heed::with_amx{permit});
 ///
-/// - Scores, softmax and sums are float; weights are rounded to bfloat16 as they enter value product and row sum.
-/// - Tiles take subnormal numbers as 0.
+/// | call | on tiles | exactness |
+/// |---|---|---|
+/// | q, k and v of bfloat16, more than 8 rows a key head | both products | weights are rounded to bfloat16 as they enter value product and row sum; subnormal numbers count as 0 |
+/// | 2 to 8 rows a key head (heads_q / heads_kv · q_len), int8 keys or values with a scale a row and a multiple of 64 channels, 32 keys or more | the product of each that is int8 | as float products: queries and weights are held to 2⁻²² of the greatest in their row |
+///
+/// - Scores, softmax and sums are float.
 struct with_amx {
   static constexpr auto kind = family::amx;
 

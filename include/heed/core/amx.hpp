@@ -22,14 +22,15 @@ class amx_permit {
   bool granted_ = false;
 };
 
-/// Asks the operating system to let this process use AMX tiles; true if the processor has bfloat16 tiles and the system
-/// agrees. Asking again does no harm. No state is kept but the system's own: keep the permit.
+/// Asks the operating system to let this process use AMX tiles; true if the processor has tiles of bfloat16 and of int8
+/// (none has one kind alone) and the system agrees. Asking again does no harm. No state is kept but the system's own: keep the permit.
 inline amx_permit enable_amx() noexcept {
   amx_permit permit;
 #if defined(__linux__) && defined(__x86_64__)
-  constexpr unsigned amx_bf16 = 1U << 22, request = 0x1023, tile_data = 18;  // cpuid 7.0 edx; ARCH_REQ_XCOMP_PERM
+  constexpr unsigned kinds = 1U << 22 | 1U << 25;       // cpuid 7.0 edx: AMX-BF16, AMX-INT8
+  constexpr unsigned request = 0x1023, tile_data = 18;  // ARCH_REQ_XCOMP_PERM
   unsigned a = 0, b = 0, c = 0, d = 0;
-  if (__get_cpuid_count(7, 0, &a, &b, &c, &d) != 0 && (d & amx_bf16) != 0)
+  if (__get_cpuid_count(7, 0, &a, &b, &c, &d) != 0 && (d & kinds) == kinds)
     permit.granted_ = syscall(SYS_arch_prctl, request, tile_data) == 0;
 #endif
   return permit;
@@ -48,9 +49,10 @@ inline constexpr bool has_tiles = false;
 
 namespace impl {
 
-/// A tile register holds 16 rows of 64 bytes: 16 × 16 floats, or 16 × 32 bfloat16s.
+/// A tile register holds 16 rows of 64 bytes: 16 × 16 floats, 16 × 32 bfloat16s or 16 × 64 int8s.
 inline constexpr std::ptrdiff_t tile_size = 16;
 inline constexpr std::ptrdiff_t tile_pairs = 32;
+inline constexpr std::ptrdiff_t tile_codes = 64;
 
 #if defined(HEED_HAS_AMX)
 
@@ -83,10 +85,14 @@ template <int Tile>
 HEED_ALWAYS_INLINE inline void tile_store(void* p, std::ptrdiff_t stride_bytes) {
   asm volatile("tilestored %%tmm%c2, (%0,%1,1)" ::"r"(p), "r"(stride_bytes), "i"(Tile) : "memory");
 }
-/// sum[i][j] += Σ_t left[i][2t] right[t][2j] + left[i][2t + 1] right[t][2j + 1], subnormal numbers taken as 0.
-template <int Sum, int Left, int Right>
+/// sum[i][j] += Σ_t left[i][2t] right[t][2j] + left[i][2t + 1] right[t][2j + 1], subnormal numbers taken as 0; of int8
+/// four products a step instead of two, exactly, into int32s.
+template <class Stored, int Sum, int Left, int Right>
 HEED_ALWAYS_INLINE inline void tile_multiply() {
-  asm volatile("tdpbf16ps %%tmm%c2, %%tmm%c1, %%tmm%c0" ::"i"(Sum), "i"(Left), "i"(Right));
+  if constexpr (std::same_as<Stored, std::int8_t>)
+    asm volatile("tdpbssd %%tmm%c2, %%tmm%c1, %%tmm%c0" ::"i"(Sum), "i"(Left), "i"(Right));
+  else
+    asm volatile("tdpbf16ps %%tmm%c2, %%tmm%c1, %%tmm%c0" ::"i"(Sum), "i"(Left), "i"(Right));
 }
 
 /// The first n ≤ 32 bfloat16s at p, 0 behind them; a batch of floats by its bits only.

@@ -1,6 +1,6 @@
 #pragma once
 
-#include <heed/kernel/key_tiles.hpp>
+#include <heed/kernel/code_tiles.hpp>
 #include <heed/kernel/modify.hpp>
 #include <heed/kernel/query_block.hpp>
 #include <heed/kernel/row_products.hpp>
@@ -59,6 +59,7 @@ struct few_rows_scratch {
   index ldq = 0;
   row_states<T> state;
   key_tiles<T> tiles;
+  code_tiles codes;  // where products run on AMX
   row_writer<T> writer;
   T* s = nullptr;  // [row][lds] scores, then weights
   index lds = 0;
@@ -73,6 +74,8 @@ struct few_rows_scratch {
       q[i] = memory.take<T>(rows * ldq);
     state = row_states<T>(memory, rows, p.dim_v);
     tiles = key_tiles<T>(memory, p, keys, widening::as_read);
+    if constexpr (has_tiles<T>)
+      codes = code_tiles(memory, p, rows);
     writer = row_writer<T>(memory, p);
     s = memory.take<T>(rows * lds);
     if (p.additive())
@@ -119,22 +122,13 @@ class few_rows_pass {
 
   /// One piece of one (batch, key head). Where the keys are in several pieces, the state goes to `partial`.
   void run(index pair, index split, std::byte* partial) {
-    open(pair);
-    index const splits = splits_of(call_, band_);
-    if (split >= splits)
-      return;
-    pack();
-    own_.state.clear(shape_.rows);
-    index const blocks = blocks_of(call_, band_, shape_.keys), first = split * blocks / splits,
-                last = (split + 1) * blocks / splits;
-    index at = 0;
-    for (block_walk walk(band_, 0, call_.q_len - 1, shape_.keys); !walk.done(); walk.advance(), ++at)
-      if (at >= first && at < last)
-        key_block_at(walk.begin());
-    if (splits == 1)
-      write(own_.state);
-    else
-      save(state_at(partial, split));
+    if constexpr (has_tiles<T>) {
+      if (own_.codes.used()) {
+        [[maybe_unused]] impl::tile_session const here;
+        return attend(pair, split, partial);
+      }
+    }
+    attend(pair, split, partial);
   }
 
   /// Merges the pieces of one (batch, key head), in order, and finishes its rows.
@@ -156,6 +150,25 @@ class few_rows_pass {
 
  private:
   using values_ahead = impl::row_fetcher<std::byte>;
+
+  void attend(index pair, index split, std::byte* partial) {
+    open(pair);
+    index const splits = splits_of(call_, band_);
+    if (split >= splits)
+      return;
+    pack();
+    own_.state.clear(shape_.rows);
+    index const blocks = blocks_of(call_, band_, shape_.keys), first = split * blocks / splits,
+                last = (split + 1) * blocks / splits;
+    index at = 0;
+    for (block_walk walk(band_, 0, call_.q_len - 1, shape_.keys); !walk.done(); walk.advance(), ++at)
+      if (at >= first && at < last)
+        key_block_at(walk.begin(), at + 1 < last);
+    if (splits == 1)
+      write(own_.state);
+    else
+      save(state_at(partial, split));
+  }
 
   static index blocks_of(problem<T> const& p, band const& b, index keys) {
     index n = 0;
@@ -208,9 +221,12 @@ class few_rows_pass {
         std::fill(row + call_.dim, row + own_.ldq, T(0));
       }
     }
+    if constexpr (has_tiles<T>)
+      for (int which = 0; which < call_.position.products(); ++which)
+        own_.codes.pack(which, own_.q[which], own_.ldq);
   }
 
-  void key_block_at(index begin) {
+  void key_block_at(index begin, bool more) {
     key_range const all{begin, std::min(begin + shape_.keys, band_.kv_len)};
     key_range const keys = hull(band_, 0, call_.q_len - 1, all);
     if (keys.empty())
@@ -218,12 +234,23 @@ class few_rows_pass {
     block_begin_ = keys.begin;
     own_.tiles.open(batch_, key_head_, keys);
     index const n = keys.end - keys.begin;
+    open_codes(keys, more);
     score(n);
     values_ahead ahead = fetch_values();
     bool hides = false;
-    for (index r = 0; r < shape_.rows; ++r)
+    for (index r = 0; r < shape_.rows; ++r) {
+      if constexpr (has_tiles<T>)
+        own_.codes.ask_beside(r);
       hides = weigh(r, n, ahead) || hides;
+    }
     accumulate(n, hides);
+  }
+
+  void open_codes([[maybe_unused]] key_range keys, [[maybe_unused]] bool more) {
+    if constexpr (has_tiles<T>)
+      if (own_.codes.used() && !call_.position.has_far())
+        own_.codes.open(own_.tiles.stored_keys(position_code::near, keys.begin), own_.tiles.stored_values(),
+                        keys.end - keys.begin, more ? std::min(shape_.keys, band_.kv_len - keys.end) : 0);
   }
 
   values_ahead fetch_values() {
@@ -251,10 +278,35 @@ class few_rows_pass {
   void product(index first_row, index rows, position_code::product which, index begin, index end) {
     stored_rows_at const k = own_.tiles.stored_keys(which, block_begin_ + begin).from(begin);
     T* const s = own_.s + first_row * own_.lds + begin;
-    row_scores<T>(k, end - begin, own_.q[which] + first_row * own_.ldq, own_.ldq, rows, call_.dim, s, own_.lds);
+    bool const whole = rows == shape_.rows;
+    each_left(whole ? score_on_tiles(which, k, end - begin, s) : all_rows, first_row, rows, [&](index r, index count) {
+      row_scores<T>(k, end - begin, own_.q[which] + r * own_.ldq, own_.ldq, count, call_.dim,
+                    own_.s + r * own_.lds + begin, own_.lds);
+    });
     if (k.scales != nullptr)
       for (index r = 0; r < rows; ++r)
         scale_keys(s + r * own_.lds, k.scales, k.scale_stride, end - begin);
+  }
+
+  /// Sets of rows, a bit each: what the tiles leave to float products.
+  static constexpr unsigned all_rows = ~0U;
+
+  /// Calls f(first row, how many) for all of `rows` rows, or for those of them that are left, one by one.
+  template <class F>
+  static void each_left(unsigned left, index first, index rows, F&& f) {
+    if (left == all_rows)
+      return f(first, rows);
+    for (index r = 0; r < rows; ++r)
+      if ((left >> r & 1U) != 0)
+        f(first + r, 1);
+  }
+
+  unsigned score_on_tiles([[maybe_unused]] position_code::product which, [[maybe_unused]] stored_rows_at const& k,
+                          [[maybe_unused]] index n, [[maybe_unused]] T* s) {
+    if constexpr (has_tiles<T>)
+      return own_.codes.score(which, k, n, s, own_.lds);
+    else
+      return all_rows;
   }
 
   /// Modify and normalise for one row; returns whether it hides any key of the block.
@@ -365,10 +417,20 @@ class few_rows_pass {
         scale_keys(own_.s + r * own_.lds, v.scales, v.scale_stride, n,
                    guarded && hides_keys(r, n) ? seen_[r] : nullptr);
     if (!guarded || v.scales != nullptr)
-      return row_values<T>(v, n, own_.s, own_.lds, shape_.rows, call_.dim_v, state.acc, state.ld, rescale_);
+      return each_left(add_on_tiles(v, n), 0, shape_.rows, [&](index r, index count) {
+        row_values<T>(v, n, own_.s + r * own_.lds, own_.lds, count, call_.dim_v, state.acc + r * state.ld, state.ld,
+                      rescale_ + r);
+      });
     for (index r = 0; r < shape_.rows; ++r)
       guarded_row_values<T>(v, n, own_.s + r * own_.lds, hides_keys(r, n) ? seen_[r] : nullptr, call_.dim_v,
                             state.acc + r * state.ld, rescale_[r]);
+  }
+
+  unsigned add_on_tiles([[maybe_unused]] stored_rows_at const& v, [[maybe_unused]] index n) {
+    if constexpr (has_tiles<T>)
+      return own_.codes.add_values(v, n, own_.s, own_.lds, own_.state.acc, own_.state.ld, rescale_);
+    else
+      return all_rows;
   }
 
   /// Whether some of the block's keys may be hidden from a row: `seen_` tells which.

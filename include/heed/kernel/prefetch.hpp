@@ -43,6 +43,23 @@ class line_walk {
     }
   }
 
+  /// The next `count` lines, in runs from gap to gap.
+  template <int Level>
+  HEED_ALWAYS_INLINE void next(index count) {
+    for (index run = 0; count > 0; count -= run) {
+      run = std::min(count, left_);
+#pragma GCC unroll 4
+      for (index i = 0; i < run; ++i)
+        ask<Level>(at_ + static_cast<std::uintptr_t>(i * line));
+      at_ += static_cast<std::uintptr_t>(run * line);
+      left_ -= run;
+      if (left_ == 0) [[unlikely]] {
+        at_ += gap_;
+        left_ = lines_;
+      }
+    }
+  }
+
   /// The address that is asked for next.
   std::uintptr_t at() const { return at_; }
   index lines_of_row() const { return lines_; }
@@ -66,6 +83,13 @@ class lines_ahead {
       return;
     --left_;
     walk_.next<2>();
+  }
+
+  /// The next `count`, as far as there are so many.
+  HEED_ALWAYS_INLINE void next(index count) {
+    index const run = std::min(count, left_);
+    left_ -= run;
+    walk_.next<2>(run);
   }
 
   index left() const { return left_; }

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <heed/core/amx.hpp>
 #include <heed/core/description.hpp>
 #include <heed/core/site.hpp>
 #include <heed/kernel/band.hpp>
@@ -197,6 +198,16 @@ struct problem {
     return scale;
   }
 };
+
+/// Why nothing of a call can run on tiles, or null.
+template <real T>
+char const* why_no_tiles(problem<T> const& p) {
+  if (!p.said.amx)
+    return "not asked for by with_amx";
+  if (!has_tiles<T>)
+    return std::same_as<T, double> ? "arithmetic is double" : "this build has no AMX";
+  return p.said.amx_granted ? nullptr : "the permit was not granted";
+}
 
 /// A finished row: what its sums are multiplied with, and its extra outputs.
 struct row_result {

@@ -1,6 +1,6 @@
 #pragma once
 
-#include <heed/core/amx.hpp>
+#include <heed/kernel/multiply_tiles.hpp>
 #include <heed/kernel/products.hpp>
 #include <heed/kernel/query_block.hpp>
 #include <heed/kernel/weights.hpp>
@@ -20,16 +20,12 @@ inline constexpr int most_blocks_on_tiles = 8;
 /// cache beside the queries and the weights. 64 keys cost 2 %, 128 keys 6 %.
 inline constexpr index keys_of_scores = 32;
 
-/// Why a call keeps to float products, or null where it takes the tiles.
+/// Why the pass with queries in lanes keeps to float products, or null where it takes the tiles.
 template <real T>
 char const* why_not_tiles(problem<T> const& p) {
   auto const wide = [](operand const& x) { return x.kind != scalar_kind::bfloat16; };
-  if (!p.said.amx)
-    return "not asked for by with_amx";
-  if (!has_tiles<T>)
-    return std::same_as<T, double> ? "arithmetic is double" : "this build has no AMX";
-  if (!p.said.amx_granted)
-    return "the permit was not granted";
+  if (char const* const reason = why_no_tiles(p))
+    return reason;
   if (wide(p.q) || wide(p.k) || wide(p.v))
     return "q, k and v must all be bfloat16";
   if (p.position.rotates())
@@ -45,59 +41,6 @@ namespace impl {
 
 /// Lanes of a row of weights: two vectors, as many as a product takes at once.
 inline constexpr index pair_lanes = 2 * lanes<float>;
-
-/// Up to two tiles side by side, and how far it is from one step of the inner dimension to the next. Bytes.
-struct tile_operand {
-  std::byte const* tile[2] = {};
-  index stride[2] = {};
-  index step = 0;
-};
-
-/// sum[r][c] (+)= Σ_t left[r](t) · right[c](t), tiles of 16 × 16 floats, `block_lanes` floats a row.
-struct tile_product {
-  tile_operand left, right;
-  index steps = 0;
-  float* sum = nullptr;
-  int rows = 2, columns = 2;
-};
-
-/// Two by two is the most that eight registers hold: four sums, two of each operand, one load per product.
-template <int Rows, int Columns, bool Accumulate>
-HEED_ALWAYS_INLINE inline void multiply_tiles(tile_product const& p) {
-  constexpr index stride = block_lanes<float> * 4;
-  auto* const out = reinterpret_cast<std::byte*>(p.sum);
-  auto const each = [&](auto&& f) HEED_LAMBDA_INLINE {
-    unroll_constants<Rows * Columns>([&](auto i) HEED_LAMBDA_INLINE {
-      constexpr int r = i / Columns, c = i % Columns;
-      f(std::integral_constant<int, r>{}, std::integral_constant<int, c>{}, out + r * tile_size * stride + c * 64);
-    });
-  };
-  each([&](auto r, auto c, std::byte* place) HEED_LAMBDA_INLINE {
-    if constexpr (Accumulate)
-      tile_load<2 * r + c>(place, stride);
-    else
-      tile_zero<2 * r + c>();
-  });
-  for (index t = 0; t < p.steps; ++t) {
-    unroll_constants<Rows>(
-        [&](auto r) HEED_LAMBDA_INLINE { tile_load<4 + r>(p.left.tile[r] + t * p.left.step, p.left.stride[r]); });
-    unroll_constants<Columns>(
-        [&](auto c) HEED_LAMBDA_INLINE { tile_load<6 + c>(p.right.tile[c] + t * p.right.step, p.right.stride[c]); });
-    each([&](auto r, auto c, std::byte*) HEED_LAMBDA_INLINE { tile_multiply<2 * r + c, 4 + r, 6 + c>(); });
-  }
-  each([&](auto r, auto c, std::byte* place) HEED_LAMBDA_INLINE { tile_store<2 * r + c>(place, stride); });
-}
-
-template <bool Accumulate>
-HEED_NOINLINE void multiply_tiles(tile_product const& p) {
-  if (p.rows == 2 && p.columns == 2)
-    return multiply_tiles<2, 2, Accumulate>(p);
-  if (p.rows == 2)
-    return multiply_tiles<2, 1, Accumulate>(p);
-  if (p.columns == 2)
-    return multiply_tiles<1, 2, Accumulate>(p);
-  return multiply_tiles<1, 1, Accumulate>(p);
-}
 
 /// s[j][lane] · factor[lane] replaces the score, with `Store`, and is taken into maximum[lane], if there is one.
 template <bool Store>
@@ -281,11 +224,12 @@ class tile_products {
           continue;
         index const group = row / impl::tile_size;
         auto const* const q = reinterpret_cast<std::byte const*>(block.q[0]) + 2 * half * vector;
-        impl::multiply_tiles<false>(
+        impl::multiply_tiles<Eigen::bfloat16, false>(
             {{{key_tile(group), key_tile(group + 1)}, {key_stride(group), key_stride(group + 1)}, 64},
              {{q, q + vector}, {64, 64}, 1024},
              padded_dim(*call_) / impl::tile_pairs,
              s + (row - rows.begin) * width + half * impl::pair_lanes,
+             width,
              2,
              vectors(half)});
       }
@@ -358,12 +302,13 @@ class tile_products {
           continue;
         auto const* const pairs = reinterpret_cast<std::byte const*>(weights_at(begin, 2 * half));
         auto const* const tile = reinterpret_cast<std::byte const*>(value_tiles(begin / impl::tile_pairs, g));
-        impl::multiply_tiles<true>({{{tile, tile + 1024}, {64, 64}, 2048},
-                                    {{pairs, pairs + 64}, {row, row}, impl::tile_size * row},
-                                    (end - begin) / impl::tile_pairs,
-                                    block.o + g * impl::tile_size * width + half * impl::pair_lanes,
-                                    g + 1 < groups ? 2 : 1,
-                                    vectors(half)});
+        impl::multiply_tiles<Eigen::bfloat16, true>({{{tile, tile + 1024}, {64, 64}, 2048},
+                                                     {{pairs, pairs + 64}, {row, row}, impl::tile_size * row},
+                                                     (end - begin) / impl::tile_pairs,
+                                                     block.o + g * impl::tile_size * width + half * impl::pair_lanes,
+                                                     width,
+                                                     g + 1 < groups ? 2 : 1,
+                                                     vectors(half)});
       }
   }
 
