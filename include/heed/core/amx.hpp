@@ -160,6 +160,10 @@ HEED_ALWAYS_INLINE inline batch<float> odd_of_pairs(batch<float> const& pairs) {
   return _mm512_castsi512_ps(_mm512_and_si512(_mm512_castps_si512(pairs.data), _mm512_set1_epi32(-65536)));
 }
 
+#else
+
+class tile_session {};
+
 #endif
 
 }  // namespace impl

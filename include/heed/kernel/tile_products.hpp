@@ -454,9 +454,6 @@ class tile_products {
 #else
 
 // What the pass holds where there are no tiles.
-namespace impl {
-class tile_session {};
-}  // namespace impl
 class tile_products {};
 
 #endif
