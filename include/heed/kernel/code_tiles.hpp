@@ -84,6 +84,7 @@ class code_tiles {
   void pack(int which, float const* q, index ldq) {
     queries& to = queries_[which];
     to.rows = 0;
+    std::fill_n(to.unit, few_rows, 0.0f);
     for (index set = 0; scores_ && set < sets_; ++set) {
       std::fill_n(split_, impl::tile_size * dim_, std::byte{});
       for (index r = set * rows_of_set; r < std::min(rows_, (set + 1) * rows_of_set); ++r) {
@@ -142,8 +143,8 @@ class code_tiles {
 
   struct queries {
     std::byte* tiles = nullptr;  // right operands, [set][step of channels][four channels][row and digit]
-    float unit[few_rows] = {};
-    unsigned rows = 0;  // those that have digits
+    float unit[few_rows];
+    unsigned rows;  // those that have digits
   };
 
   void pack_tiles(std::byte* to) const {
@@ -164,12 +165,11 @@ class code_tiles {
       index const at = std::min(j, n - keys);  // the last keys overlap those before them
       if (j < n) {
         std::byte const* const rows = k.data + at * k.ld;
-        impl::multiply_tiles<std::int8_t, 2, Sets, false>(
+        impl::multiply_tiles<std::int8_t, Sets * impl::tile_size, 2, Sets, false>(
             {{{rows, rows + impl::tile_size * k.ld}, {k.ld, k.ld}, impl::tile_codes},
              {{q.tiles, q.tiles + dim_ * impl::tile_size}, {64, 64}, square * 4},
              dim_ / impl::tile_codes,
-             products_[j / keys % 2],
-             Sets * impl::tile_size});
+             products_[j / keys % 2]});
       }
       if (j > 0)  // a product late, so that what is read has long been written
         take_scores<Sets>(q, products_[(j / keys + 1) % 2], s + written, lds, asked);
@@ -230,12 +230,11 @@ class code_tiles {
     index const tiles = dim_v_ / impl::tile_size, ld = tiles * 64;
     for (index t = 0; t < tiles; t += 2) {
       std::byte const* const right = interleaved_ + t * 64;
-      impl::multiply_tiles<std::int8_t, Sets, 2, Accumulate>(
+      impl::multiply_tiles<std::int8_t, 2 * impl::tile_size, Sets, 2, Accumulate>(
           {{{weights_, weights_ + impl::tile_size * keys_in_turn}, {keys_in_turn, keys_in_turn}, impl::tile_codes},
            {{right, right + 64}, {ld, ld}, impl::tile_size * ld},
            steps,
-           sums_of(t),
-           2 * impl::tile_size});
+           sums_of(t)});
       keys_ahead_.next(asked * 2 / tiles);
     }
   }

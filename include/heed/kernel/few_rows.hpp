@@ -75,7 +75,8 @@ struct few_rows_scratch {
     state = row_states<T>(memory, rows, p.dim_v);
     tiles = key_tiles<T>(memory, p, keys, widening::as_read);
     if constexpr (has_tiles<T>)
-      codes = code_tiles(memory, p, rows);
+      if (p.said.amx)
+        codes = code_tiles(memory, p, rows);
     writer = row_writer<T>(memory, p);
     s = memory.take<T>(rows * lds);
     if (p.additive())
@@ -125,10 +126,10 @@ class few_rows_pass {
     if constexpr (has_tiles<T>) {
       if (own_.codes.used()) {
         [[maybe_unused]] impl::tile_session const here;
-        return attend(pair, split, partial);
+        return attend<true>(pair, split, partial);
       }
     }
-    attend(pair, split, partial);
+    attend<false>(pair, split, partial);
   }
 
   /// Merges the pieces of one (batch, key head), in order, and finishes its rows.
@@ -151,19 +152,24 @@ class few_rows_pass {
  private:
   using values_ahead = impl::row_fetcher<std::byte>;
 
-  void attend(index pair, index split, std::byte* partial) {
+  /// @tparam OnTiles whether codes are multiplied on AMX
+  template <bool OnTiles>
+  HEED_NOINLINE void attend(index pair, index split, std::byte* partial) {
     open(pair);
     index const splits = splits_of(call_, band_);
     if (split >= splits)
       return;
     pack();
+    if constexpr (OnTiles)
+      for (int which = 0; which < call_.position.products(); ++which)
+        own_.codes.pack(which, own_.q[which], own_.ldq);
     own_.state.clear(shape_.rows);
     index const blocks = blocks_of(call_, band_, shape_.keys), first = split * blocks / splits,
                 last = (split + 1) * blocks / splits;
     index at = 0;
     for (block_walk walk(band_, 0, call_.q_len - 1, shape_.keys); !walk.done(); walk.advance(), ++at)
       if (at >= first && at < last)
-        key_block_at(walk.begin(), at + 1 < last);
+        key_block_at<OnTiles>(walk.begin(), at + 1 < last);
     if (splits == 1)
       write(own_.state);
     else
@@ -221,12 +227,10 @@ class few_rows_pass {
         std::fill(row + call_.dim, row + own_.ldq, T(0));
       }
     }
-    if constexpr (has_tiles<T>)
-      for (int which = 0; which < call_.position.products(); ++which)
-        own_.codes.pack(which, own_.q[which], own_.ldq);
   }
 
-  void key_block_at(index begin, bool more) {
+  template <bool OnTiles>
+  void key_block_at(index begin, [[maybe_unused]] bool more) {
     key_range const all{begin, std::min(begin + shape_.keys, band_.kv_len)};
     key_range const keys = hull(band_, 0, call_.q_len - 1, all);
     if (keys.empty())
@@ -234,23 +238,23 @@ class few_rows_pass {
     block_begin_ = keys.begin;
     own_.tiles.open(batch_, key_head_, keys);
     index const n = keys.end - keys.begin;
-    open_codes(keys, more);
-    score(n);
+    if constexpr (OnTiles)
+      open_codes(keys, more);
+    score<OnTiles>(n);
     values_ahead ahead = fetch_values();
     bool hides = false;
     for (index r = 0; r < shape_.rows; ++r) {
-      if constexpr (has_tiles<T>)
+      if constexpr (OnTiles)
         own_.codes.ask_beside(r);
       hides = weigh(r, n, ahead) || hides;
     }
-    accumulate(n, hides);
+    accumulate<OnTiles>(n, hides);
   }
 
-  void open_codes([[maybe_unused]] key_range keys, [[maybe_unused]] bool more) {
-    if constexpr (has_tiles<T>)
-      if (own_.codes.used() && !call_.position.has_far())
-        own_.codes.open(own_.tiles.stored_keys(position_code::near, keys.begin), own_.tiles.stored_values(),
-                        keys.end - keys.begin, more ? std::min(shape_.keys, band_.kv_len - keys.end) : 0);
+  void open_codes(key_range keys, bool more) {
+    if (!call_.position.has_far())
+      own_.codes.open(own_.tiles.stored_keys(position_code::near, keys.begin), own_.tiles.stored_values(),
+                      keys.end - keys.begin, more ? std::min(shape_.keys, band_.kv_len - keys.end) : 0);
   }
 
   values_ahead fetch_values() {
@@ -260,9 +264,10 @@ class few_rows_pass {
                         v.in_memory);
   }
 
+  template <bool OnTiles>
   void score(index n) {
     if (!call_.position.has_far())
-      return product(0, shape_.rows, position_code::near, 0, n);
+      return product<OnTiles>(0, shape_.rows, position_code::near, 0, n);
     // Rows of one query share their position, so their keys fall apart into far | near | far ahead.
     for (index i = 0; i < call_.q_len; ++i) {
       index const position = band_.position(i), first = i * call_.group();
@@ -270,16 +275,20 @@ class few_rows_pass {
         auto const which = call_.position.at(position - (block_begin_ + begin));
         for (end = begin + 1; end < n && call_.position.at(position - (block_begin_ + end)) == which;)
           ++end;
-        product(first, call_.group(), which, begin, end);
+        product<OnTiles>(first, call_.group(), which, begin, end);
       }
     }
   }
 
+  template <bool OnTiles>
   void product(index first_row, index rows, position_code::product which, index begin, index end) {
     stored_rows_at const k = own_.tiles.stored_keys(which, block_begin_ + begin).from(begin);
     T* const s = own_.s + first_row * own_.lds + begin;
-    bool const whole = rows == shape_.rows;
-    each_left(whole ? score_on_tiles(which, k, end - begin, s) : all_rows, first_row, rows, [&](index r, index count) {
+    unsigned left = all_rows;
+    if constexpr (OnTiles)
+      if (rows == shape_.rows)
+        left = own_.codes.score(which, k, end - begin, s, own_.lds);
+    each_left(left, first_row, rows, [&](index r, index count) {
       row_scores<T>(k, end - begin, own_.q[which] + r * own_.ldq, own_.ldq, count, call_.dim,
                     own_.s + r * own_.lds + begin, own_.lds);
     });
@@ -299,14 +308,6 @@ class few_rows_pass {
     for (index r = 0; r < rows; ++r)
       if ((left >> r & 1U) != 0)
         f(first + r, 1);
-  }
-
-  unsigned score_on_tiles([[maybe_unused]] position_code::product which, [[maybe_unused]] stored_rows_at const& k,
-                          [[maybe_unused]] index n, [[maybe_unused]] T* s) {
-    if constexpr (has_tiles<T>)
-      return own_.codes.score(which, k, n, s, own_.lds);
-    else
-      return all_rows;
   }
 
   /// Modify and normalise for one row; returns whether it hides any key of the block.
@@ -408,6 +409,7 @@ class few_rows_pass {
       own_.state.u[r] += reduce_add(spread);
   }
 
+  template <bool OnTiles>
   void accumulate(index n, bool hides) {
     stored_rows_at const v = own_.tiles.stored_values();
     row_states<T>& state = own_.state;
@@ -416,21 +418,18 @@ class few_rows_pass {
       for (index r = 0; r < shape_.rows; ++r)
         scale_keys(own_.s + r * own_.lds, v.scales, v.scale_stride, n,
                    guarded && hides_keys(r, n) ? seen_[r] : nullptr);
-    if (!guarded || v.scales != nullptr)
-      return each_left(add_on_tiles(v, n), 0, shape_.rows, [&](index r, index count) {
+    if (!guarded || v.scales != nullptr) {
+      unsigned left = all_rows;
+      if constexpr (OnTiles)
+        left = own_.codes.add_values(v, n, own_.s, own_.lds, state.acc, state.ld, rescale_);
+      return each_left(left, 0, shape_.rows, [&](index r, index count) {
         row_values<T>(v, n, own_.s + r * own_.lds, own_.lds, count, call_.dim_v, state.acc + r * state.ld, state.ld,
                       rescale_ + r);
       });
+    }
     for (index r = 0; r < shape_.rows; ++r)
       guarded_row_values<T>(v, n, own_.s + r * own_.lds, hides_keys(r, n) ? seen_[r] : nullptr, call_.dim_v,
                             state.acc + r * state.ld, rescale_[r]);
-  }
-
-  unsigned add_on_tiles([[maybe_unused]] stored_rows_at const& v, [[maybe_unused]] index n) {
-    if constexpr (has_tiles<T>)
-      return own_.codes.add_values(v, n, own_.s, own_.lds, own_.state.acc, own_.state.ld, rescale_);
-    else
-      return all_rows;
   }
 
   /// Whether some of the block's keys may be hidden from a row: `seen_` tells which.

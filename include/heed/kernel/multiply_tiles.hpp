@@ -18,19 +18,18 @@ struct tile_operand {
   index step = 0;
 };
 
-/// sum[r][c] (+)= Σ_t left[r](t) · right[c](t), tiles of 16 × 16 floats, or of int32s for int8; `ld` of them a row.
+/// sum[r][c] (+)= Σ_t left[r](t) · right[c](t), tiles of 16 × 16 floats, or of int32s for int8; `Ld` of them a row.
 struct tile_product {
   tile_operand left, right;
   index steps = 0;
   void* sum = nullptr;
-  index ld = 0;
   int rows = 2, columns = 2;
 };
 
 /// Two by two is the most that eight registers hold: four sums, two of each operand, one load per product.
-template <class Stored, int Rows, int Columns, bool Accumulate>
+template <class Stored, index Ld, int Rows, int Columns, bool Accumulate>
 HEED_ALWAYS_INLINE inline void multiply_tiles(tile_product const& p) {
-  index const stride = p.ld * 4;
+  constexpr index stride = Ld * 4;
   auto* const out = static_cast<std::byte*>(p.sum);
   auto const each = [&](auto&& f) HEED_LAMBDA_INLINE {
     unroll_constants<Rows * Columns>([&](auto i) HEED_LAMBDA_INLINE {
@@ -54,15 +53,15 @@ HEED_ALWAYS_INLINE inline void multiply_tiles(tile_product const& p) {
   each([&](auto r, auto c, std::byte* place) HEED_LAMBDA_INLINE { tile_store<2 * r + c>(place, stride); });
 }
 
-template <class Stored, bool Accumulate>
+template <class Stored, index Ld, bool Accumulate>
 HEED_NOINLINE void multiply_tiles(tile_product const& p) {
   if (p.rows == 2 && p.columns == 2)
-    return multiply_tiles<Stored, 2, 2, Accumulate>(p);
+    return multiply_tiles<Stored, Ld, 2, 2, Accumulate>(p);
   if (p.rows == 2)
-    return multiply_tiles<Stored, 2, 1, Accumulate>(p);
+    return multiply_tiles<Stored, Ld, 2, 1, Accumulate>(p);
   if (p.columns == 2)
-    return multiply_tiles<Stored, 1, 2, Accumulate>(p);
-  return multiply_tiles<Stored, 1, 1, Accumulate>(p);
+    return multiply_tiles<Stored, Ld, 1, 2, Accumulate>(p);
+  return multiply_tiles<Stored, Ld, 1, 1, Accumulate>(p);
 }
 
 #endif

@@ -224,12 +224,11 @@ class tile_products {
           continue;
         index const group = row / impl::tile_size;
         auto const* const q = reinterpret_cast<std::byte const*>(block.q[0]) + 2 * half * vector;
-        impl::multiply_tiles<Eigen::bfloat16, false>(
+        impl::multiply_tiles<Eigen::bfloat16, width, false>(
             {{{key_tile(group), key_tile(group + 1)}, {key_stride(group), key_stride(group + 1)}, 64},
              {{q, q + vector}, {64, 64}, 1024},
              padded_dim(*call_) / impl::tile_pairs,
              s + (row - rows.begin) * width + half * impl::pair_lanes,
-             width,
              2,
              vectors(half)});
       }
@@ -302,13 +301,13 @@ class tile_products {
           continue;
         auto const* const pairs = reinterpret_cast<std::byte const*>(weights_at(begin, 2 * half));
         auto const* const tile = reinterpret_cast<std::byte const*>(value_tiles(begin / impl::tile_pairs, g));
-        impl::multiply_tiles<Eigen::bfloat16, true>({{{tile, tile + 1024}, {64, 64}, 2048},
-                                                     {{pairs, pairs + 64}, {row, row}, impl::tile_size * row},
-                                                     (end - begin) / impl::tile_pairs,
-                                                     block.o + g * impl::tile_size * width + half * impl::pair_lanes,
-                                                     width,
-                                                     g + 1 < groups ? 2 : 1,
-                                                     vectors(half)});
+        impl::multiply_tiles<Eigen::bfloat16, width, true>(
+            {{{tile, tile + 1024}, {64, 64}, 2048},
+             {{pairs, pairs + 64}, {row, row}, impl::tile_size * row},
+             (end - begin) / impl::tile_pairs,
+             block.o + g * impl::tile_size * width + half * impl::pair_lanes,
+             g + 1 < groups ? 2 : 1,
+             vectors(half)});
       }
   }
 
