@@ -49,6 +49,25 @@ TEST_CASE("lines_ahead takes each line of its rows once, then none", "[contract]
   CHECK(nothing.left() == 0);
 }
 
+TEST_CASE("Lines are taken several at once as they are one by one", "[contract][edges]") {
+  static char const memory[65536]{};
+  for (index stride : {130, 192, 300})
+    for (index count : {1, 2, 3, 4, 7, 12, 40}) {
+      CAPTURE(stride, count);
+      lines_ahead some(memory, stride, 130, 11), single = some;
+      for (int step = 0; step < 6; ++step) {
+        some.next(count);
+        for (index i = 0; i < count; ++i)
+          single.next();
+        REQUIRE(some.left() == single.left());
+        REQUIRE(some.at() == single.at());
+      }
+    }
+  lines_ahead nothing;
+  nothing.next(5);
+  CHECK(nothing.left() == 0);
+}
+
 /// A call on v [2, 3, 50, 20] and out [2, 3, 70, 20].
 template <class T>
 struct call_on_rows {
