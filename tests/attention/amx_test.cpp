@@ -201,6 +201,7 @@ TEST_CASE("explain tells the products, and why not tiles", "[contract]") {
   if (!has_amx())
     return;
   CHECK(products(x.q, asked) == "AMX tiles, bfloat16");
+  CHECK(explain(x.q, x.k, x.v, asked).keys == "bfloat16 on tiles");
   CHECK(products(wide, asked) == "float; no AMX tiles: q, k and v must all be bfloat16");
   CHECK(products(few, asked) == "float; no AMX tiles: few rows are limited by memory");
   rotary const turned{frequencies::standard(16), layout::half};

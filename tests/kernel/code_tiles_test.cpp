@@ -85,13 +85,16 @@ TEST_CASE("Every stage between products of codes acts on tiles", "[reference]") 
 }
 
 TEST_CASE("Where tiles take one of the two products, the other is float's", "[reference][contract]") {
-  if (!has_amx())
-    return;
   generator random(93);
   bytes const wide({1, 1, 200, 64}, random), narrow({1, 1, 200, 40}, random), blocks({1, 1, 200, 64}, random, 32);
   auto const half = normal_tensor<Eigen::half, 4>({1, 1, 200, 64}, random);
   auto const q = normal_tensor<Eigen::bfloat16, 4>({1, 4, 1, 64}, random);
   auto const wide_q = normal_tensor<float, 4>({1, 4, 1, 64}, random);
+  if (!has_tiles<float>)
+    CHECK(explain(wide_q, wide.view(), wide.view(), on_tiles()).products ==
+          "float; no AMX tiles: this build has no AMX");
+  if (!has_amx())
+    return;
   rotary const rope{frequencies::standard(64), layout::half};
   check("AMX tiles, int8 keys; values float: few rows are limited by memory", wide_q, wide.view(), half);
   check("AMX tiles, int8 values; keys float: few rows are limited by memory", wide_q, half, wide.view());
@@ -104,6 +107,10 @@ TEST_CASE("Where tiles take one of the two products, the other is float's", "[re
     return explain(queries, k.view(), k.view(), ms...).products;
   };
   CHECK(products(q, wide, on_tiles()) == "AMX tiles, int8");
+  auto const plan = explain(wide_q, wide.view(), half, on_tiles());
+  CHECK(plan.queries == "in place");
+  CHECK(plan.keys == "int8 on tiles, a scale a row");
+  CHECK(plan.values == "half widened in registers");
   auto const alone = view<float const, 4>(wide_q.data(), {1, 1, 1, 64}, wide_q.strides());
   CHECK(products(alone, wide, on_tiles()) == "float; no AMX tiles: few rows are limited by memory");
   CHECK(products(wide_q, bytes({1, 1, 31, 64}, random), on_tiles()) == "float; no AMX tiles: fewer than 32 keys");

@@ -23,10 +23,11 @@ struct plan {
   int tile_rows = 0;      // accumulators: tile_rows × tile_vectors
   int tile_vectors = 0;
   index tasks = 0;
-  index splits = 0;                            // the most pieces that a row's keys are cut into
-  std::size_t scratch_bytes = 0;               // a worker's
-  std::size_t workspace_bytes = 0;             // all of it
-  std::string queries, keys, values, results;  // "in place", "… widened in registers", or what is converted and why
+  index splits = 0;                 // the most pieces that a row's keys are cut into
+  std::size_t scratch_bytes = 0;    // a worker's
+  std::size_t workspace_bytes = 0;  // all of it
+  std::string queries, keys, values,
+      results;           // "in place", "… widened in registers", "… on tiles", or what is converted and why
   std::string products;  // what multiplies: "float", "AMX tiles", and why not tiles where they were asked for
   index offset = 0;      // position of query 0 in batch 0
 };
@@ -66,6 +67,11 @@ std::string storage_of(operand const& x, bool turned, bool widens = false) {
   if (turned)
     text += text.empty() ? "rotated" : ", rotated";
   return text.empty() ? "in place" : text + ", a block at a time";
+}
+
+/// Rows that tiles take as they are stored.
+inline std::string storage_on_tiles(operand const& x) {
+  return std::string(name_of(x.kind)) + " on tiles" + (x.scales != nullptr ? ", a scale a row" : "");
 }
 
 template <real T>

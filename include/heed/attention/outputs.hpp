@@ -112,11 +112,13 @@ struct with {
 ///     auto const permit = heed::enable_amx();
 ///     heed::attention(q, k, v, out, heed::with_amx{permit});
 ///
-/// | call | on tiles | exactness |
-/// |---|---|---|
-/// | q, k and v of bfloat16, more than 8 rows a key head | both products | weights are rounded to bfloat16 as they enter value product and row sum; subnormal numbers count as 0 |
-/// | 2 to 8 rows a key head (heads_q / heads_kv · q_len), int8 keys or values with a scale a row and a multiple of 64 channels, 32 keys or more | the product of each that is int8 | as float products: queries and weights are held to 2⁻²² of the greatest in their row |
+/// A key head has rows = q_len · heads_q / heads_kv.
 ///
+/// - rows > 8 and q, k and v of bfloat16: both products. Weights are rounded to bfloat16 as they enter value product and
+///   row sum; tiles take subnormal numbers as 0.
+/// - 2 ≤ rows ≤ 8 and keys or values of int8, with a scale a row, a multiple of 64 channels and 32 keys or more: the
+///   product with each of them. Queries and weights are held to 2⁻²² of the greatest in their row, which keeps the bound of
+///   float products; a row that is not finite is multiplied in float, alone.
 /// - Scores, softmax and sums are float.
 struct with_amx {
   static constexpr auto kind = family::amx;

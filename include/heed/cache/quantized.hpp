@@ -23,7 +23,7 @@ using int8 = std::int8_t;
 ///
 /// - k, v or both of `attention`; the other tensors are float, half or bfloat16.
 /// - Long prompts widen a block of keys at a time. Few rows widen in registers where a row has one scale, which then
-///   enters its score and its weight instead of its channels; `explain` tells.
+///   enters its score and its weight instead of its channels, or multiply codes on AMX tiles (`with_amx`); `explain` tells.
 /// - A scale may be anything; one that belongs to a hidden key, NaN included, reaches no row. Copies no element.
 /// @throws argument_error if the scales' extents do not go with the codes', or `block` does not divide dim
 template <class T = int8, int Rank = 4>

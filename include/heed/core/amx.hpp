@@ -23,7 +23,7 @@ class amx_permit {
 };
 
 /// Asks the operating system to let this process use AMX tiles; true if the processor has tiles of bfloat16 and of int8
-/// (none has one kind alone) and the system agrees. Asking again does no harm. No state is kept but the system's own: keep the permit.
+/// and the system agrees. Asking again does no harm. No state is kept but the system's own: keep the permit.
 inline amx_permit enable_amx() noexcept {
   amx_permit permit;
 #if defined(__linux__) && defined(__x86_64__)
@@ -38,7 +38,7 @@ inline amx_permit enable_amx() noexcept {
 
 HEED_ISA_BEGIN
 
-/// Whether this build has bfloat16 tiles for arithmetic in T.
+/// Whether this build has AMX tiles for arithmetic in T.
 #if defined(HEED_HAS_AMX)
 template <real T>
 inline constexpr bool has_tiles = std::same_as<T, float>;
@@ -162,7 +162,7 @@ HEED_ALWAYS_INLINE inline batch<float> odd_of_pairs(batch<float> const& pairs) {
 
 #else
 
-class tile_session {};
+class tile_session {};  // what a task holds where there are none
 
 #endif
 

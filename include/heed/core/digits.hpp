@@ -1,7 +1,6 @@
 #pragma once
 
 #include <heed/core/amx.hpp>
-#include <heed/core/transpose.hpp>
 
 /// Floats in fixed point, as three signed digits of eight bits, which is how AMX tiles multiply them with int8 codes: exactly,
 /// into 32 bits.
@@ -27,11 +26,13 @@ struct digit_unit {
 };
 
 HEED_ALWAYS_INLINE inline batch<float> load_or_zero(float const* x, std::ptrdiff_t n) {
-  return n >= lanes<float> ? load(x) : n > 0 ? load_first(x, n) : batch<float>(0.0f);
+  return n > 0 ? load_widened_of(x, n) : batch<float>(0.0f);
 }
 
 HEED_NOINLINE inline digit_unit unit_of(float const* x, std::ptrdiff_t n) {
-  constexpr float digits = 0x7f7f00, least = 0x1p-100f;  // with the carries from below the first digit still fits
+  // Three digits of at most 127 make 0x7f7f7f; the rest is room for rounding. Below `least` digits / most overflows, and the
+  // unit is soon subnormal: 2^-104 and 2^-126 would do, too.
+  constexpr float digits = 0x7f7f00, least = 0x1p-100f;
   batch<float> const zero(0.0f);
   batch<float> sum[2] = {zero, zero}, top[2] = {zero, zero};
   for (std::ptrdiff_t j = 0; j < n; j += 2 * lanes<float>)

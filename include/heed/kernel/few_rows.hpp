@@ -7,7 +7,8 @@
 
 /// The pass for a few query rows (decode): the same stages, the same maps, with lanes along the channels in the
 /// products and along the keys in between. All query heads of a group share each key load; long key ranges are cut by
-/// shape into pieces whose states are merged in order.
+/// shape into pieces whose states are merged in order. With a permit for AMX int8 rows are multiplied on tiles
+/// (code_tiles.hpp); what those leave is multiplied in float.
 
 namespace heed {
 HEED_ISA_BEGIN

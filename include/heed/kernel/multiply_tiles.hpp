@@ -23,7 +23,7 @@ struct tile_product {
   tile_operand left, right;
   index steps = 0;
   void* sum = nullptr;
-  int rows = 2, columns = 2;
+  int rows = 2, columns = 2;  // where they are not constant
 };
 
 /// Two by two is the most that eight registers hold: four sums, two of each operand, one load per product.
