@@ -17,7 +17,10 @@
 ///   of_peak (multiply-adds of this process at this moment), against_eigen and against_openblas (the floors' time ÷
 ///   heed's).
 /// - prefill/…/2threads: against the peak of two; threads/<shape>: of_one_thread is one thread's time ÷ two threads'.
+/// - limits/fed: multiply-adds with the loads of a register tile from the first-level cache, as a share of the peak, which
+///   has none: what a product can reach.
 /// - amx/<shape>: bfloat16 on tiles, where the build has them; of_peak is of fp32's, tile_gflops the tiles' own.
+/// - amx/…/rotary: with queries and keys turned on the way; of_plain is the time on tiles without ÷ with it.
 /// - modifier/<name>: one modifier at dim 64, 2048 × 2048, full; of_plain: time without it ÷ time with it.
 /// - decode/<shape>/<storage>: one new token; gbytes, and against a read of the same keys and values
 ///   bandwidth_gbytes and of_bandwidth.
@@ -198,6 +201,23 @@ void threads_gain(benchmark::State& state, shape const& s, visible sees) {
   c.count("tile_gflops", c.middle("tiles") * 1e-9);
 }
 
+/// The same with rotary.
+[[maybe_unused]] void turned_on_tiles(benchmark::State& state, shape const& s, visible sees) {
+  auto const permit = heed::enable_amx();
+  if (!permit)
+    return state.SkipWithError("no permit for AMX");
+  inputs<Eigen::bfloat16> in(s);
+  heed::rotary const turn{heed::frequencies::standard(s.dim), heed::layout::half};
+  comparison c(state);
+  c.against("peak", [] { return bench::fma_peak(); });
+  c.against("plain", [&] { return bench::seconds([&] { in.attend(s, sees, heed::with_amx{permit}); }); });
+  c.against("without", [&] { return bench::seconds([&] { in.attend(s, sees, turn); }); });
+  c.run([&] { in.attend(s, sees, turn, heed::with_amx{permit}); });
+  c.count_flops(s.flops(sees));
+  c.count_ratio("against_fp32_products", "without");
+  c.count_ratio("of_plain", "plain");
+}
+
 // --- one modifier --------------------------------------------------------------------------------------------------
 
 constexpr shape plain{"", 1, 1, 2048, 2048, 64};
@@ -304,6 +324,16 @@ void register_decode(shape const& s, char const* storage) {
   })->UseManualTime();
 }
 
+// --- the machine -----------------------------------------------------------------------------------------------------
+
+void fed_peak(benchmark::State& state) {
+  comparison c(state);
+  c.against("peak", [] { return bench::fma_peak(); });
+  c.against("fed", [] { return bench::fed_fma_peak(); });
+  c.run([] { benchmark::DoNotOptimize(bench::fed_fma_peak()); });
+  c.count("of_peak", c.middle("fed") / c.middle("peak"));
+}
+
 // --- the least call ------------------------------------------------------------------------------------------------
 
 void fixed_cost(benchmark::State& state) {
@@ -354,6 +384,11 @@ void register_all() {
       benchmark::RegisterBenchmark(name_of("amx", s, sees).c_str(), [&s, sees](benchmark::State& state) {
         prefill_on_tiles(state, s, sees);
       })->UseManualTime();
+  for (shape const& s : bench::squares)
+    for (visible sees : {visible::full, visible::causal})
+      benchmark::RegisterBenchmark((name_of("amx", s, sees) + "/rotary").c_str(), [&s, sees](benchmark::State& state) {
+        turned_on_tiles(state, s, sees);
+      })->UseManualTime();
 #endif
   for (bench::model const& m : bench::models)
     benchmark::RegisterBenchmark(name_of("prefill", m.call, m.sees).c_str(), [&m](benchmark::State& state) {
@@ -379,6 +414,7 @@ void register_all() {
 #endif
   }
   // A fixed number of samples: judged by the time of one call, too many would be taken.
+  benchmark::RegisterBenchmark("limits/fed", fed_peak)->UseManualTime();
   benchmark::RegisterBenchmark("fixed_cost", fixed_cost)->UseManualTime()->Iterations(300);
 }
 

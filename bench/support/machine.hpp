@@ -3,6 +3,7 @@
 #include <heed/core/amx.hpp>
 #include <heed/core/executor.hpp>
 #include <heed/core/simd.hpp>
+#include <heed/kernel/tile.hpp>
 
 #include <benchmark/benchmark.h>
 
@@ -108,8 +109,43 @@ double fma_peak(Executor&& place = {}) {
   return flops / time;
 }
 
+/// The same with the loads that a register tile needs, all from the first-level cache, and nothing else: what is left of
+/// the peak where power or load ports limit it.
+inline double fed_fma_peak() {
+  using tile = heed::register_tile<float>;
+  using batch = heed::batch<float>;
+  constexpr int steps = 64, rounds = 1 << 10, rows = tile::rows, vectors = tile::vectors,
+                width = heed::tile_lanes<float>;
+  alignas(64) static float left[rows * steps], right[steps * width];
+  batch sum[static_cast<std::size_t>(rows * vectors)];
+  heed::unroll<rows * vectors>([&](int i) HEED_LAMBDA_INLINE { sum[i] = batch(0.0f); });
+  std::generate(std::begin(left), std::end(left),
+                [i = 0]() mutable { return static_cast<float>(i++ * 7919 % 1009) - 504; });
+  std::generate(std::begin(right), std::end(right),
+                [i = 0]() mutable { return static_cast<float>(i++ * 104729 % 1013) - 506; });
+  double const time = seconds([&] {
+    for (int round = 0; round < rounds; ++round)
+      for (int t = 0; t < steps; ++t) {
+        batch b[static_cast<std::size_t>(vectors)];
+        heed::unroll<vectors>(
+            [&](int v) HEED_LAMBDA_INLINE { b[v] = heed::load(right + t * width + v * heed::lanes<float>); });
+        heed::unroll<rows>([&](int r) HEED_LAMBDA_INLINE {
+          batch const a(left[r * steps + t]);
+          heed::unroll<vectors>(
+              [&](int v) HEED_LAMBDA_INLINE { sum[r * vectors + v] = heed::fma(a, b[v], sum[r * vectors + v]); });
+        });
+      }
+  });
+  heed::unroll<rows * vectors - 1>([&](int i) HEED_LAMBDA_INLINE { sum[0] = sum[0] + sum[i + 1]; });
+  float volatile const result = heed::reduce_add(sum[0]);
+  static_cast<void>(result);
+  return 2.0 * rows * width * steps * rounds / time;
+}
+
 #if defined(HEED_HAS_AMX)
-/// Flops a second of AMX bfloat16 products, one tile load from the first-level cache to each; about 1 ms a sample.
+/// Flops a second of AMX bfloat16 products, one tile load from the first-level cache to each; about 1 ms a sample. Of zeros,
+/// which take the least power: varied numbers run at two thirds to four fifths of it on Granite Rapids, and slow down what
+/// runs after them.
 inline double tile_peak() {
   constexpr int steps = 1 << 14;
   constexpr double flops = 2.0 * 16 * 16 * 32;  // of a product

@@ -1,7 +1,9 @@
 #include "support/catch.hpp"
 
 #include <heed/attention/attention.hpp>
+#include <heed/cache/kv_cache.hpp>
 #include <heed/core/thread_pool.hpp>
+#include <heed/position/rerope.hpp>
 #include <heed/position/rotary.hpp>
 #include <heed/reference/attention.hpp>
 
@@ -97,6 +99,70 @@ TEST_CASE("Every stage between the products acts on tiles", "[reference]") {
   check("grouped heads in one block", brains({1, 8, 2, 5, 70, 32, 32}, 13));
 }
 
+TEST_CASE("On tiles queries and keys are turned, too", "[reference]") {
+  if (!has_amx())
+    return;
+  rotary const half{frequencies::standard(64), layout::half},
+      interleaved{frequencies::standard(64), layout::interleaved};
+  brains const x({2, 4, 2, 83, 299, 64, 48}, 71);
+  check("half", x, half, causal{});
+  check("interleaved", x, interleaved, causal{}, offset{100});
+  check("a window", x, half, window{40, 3});
+  check("lengths and a bias", x, half, softcap{5}, log_n{64});
+  check("channels that stay", brains({1, 2, 1, 70, 130, 96, 32}, 72), half);
+  check("channels that fill no step", brains({1, 2, 2, 33, 65, 72, 40}, 73), interleaved, causal{});
+  check("few channels", brains({1, 1, 1, 20, 50, 2, 2}, 74), rotary{frequencies::standard(2), layout::half});
+  check("an attention factor", x, rotary{frequencies(std::vector<double>{1, 0.2}, 1.4), layout::half}, causal{});
+  check("many keys", brains({1, 1, 1, 70, 2500, 32, 32}, 75), rotary{frequencies::standard(32), layout::half},
+        causal{});
+  generator random(76);
+  auto const q = normal_tensor<brain, 4>({1, 2, 64, 70}, random);
+  auto const k = normal_tensor<brain, 4>({1, 2, 64, 133}, random);
+  auto const v = normal_tensor<brain, 4>({1, 2, 33, 133}, random);
+  auto const columns = [](tensor<brain, 4> const& t) {
+    return view<brain const, 4>(t.data(), {1, t.extent(1), t.extent(3), t.extent(2)},
+                                {t.size(), t.extent(2) * t.extent(3), 1, t.extent(3)});
+  };
+  check_views("columns", columns(q), columns(k), columns(v), causal{}, half);
+}
+
+TEST_CASE("On tiles turned rows are rows turned before, to the bit", "[identities]") {
+  if (!has_amx())
+    return;
+  with_amx const tiles{enable_amx()};
+  for (layout channels : {layout::half, layout::interleaved})
+    for (auto const& [q_len, kv_len, dim] : {std::array<index, 3>{70, 300, 64}, {9, 513, 40}, {2100, 257, 96}}) {
+      brains const x({1, 2, 1, q_len, kv_len, dim, 32}, 77);
+      rotary const turn{frequencies::standard(dim - 8), channels};
+      brains turned = x;
+      turn.apply(turned.q, kv_len - q_len);
+      turn.apply(turned.k, 0);
+      tensor<float, 4> within(x.result()), before(x.result());
+      attention(x.q, x.k, x.v, within, turn, causal{}, tiles);
+      attention(turned.q, turned.k, x.v, before, causal{}, tiles);
+      INFO("q_len " << q_len << ", kv_len " << kv_len << ", dim " << dim);
+      CHECK(same_bits(within, before));
+    }
+}
+
+TEST_CASE("On tiles a cache's keys are turned once, by the cache", "[identities]") {
+  if (!has_amx())
+    return;
+  rotary const turn{frequencies::standard(64), layout::half};
+  brains const x({1, 4, 2, 80, 80, 64, 64}, 78);
+  kv_cache<brain> cache(2, 64, 64, 80, turn);
+  auto const rows = [](tensor<brain, 4> const& t) {
+    return view<brain const, 3>(t.data(), {t.extent(1), t.extent(2), t.extent(3)});
+  };
+  cache.append(rows(x.k), rows(x.v));
+  tensor<float, 4> out(x.result()), plain(x.result());
+  with_amx const tiles{enable_amx()};
+  view<float, 3> const result(out.data(), {4, 80, 64});
+  attention(rows(x.q), cache, result, causal{}, tiles);
+  attention(x.q, x.k, x.v, plain, turn, causal{}, tiles);
+  CHECK(same_bits(out, plain));
+}
+
 TEST_CASE("On tiles a maximum that moves late changes nothing but the sums' unit", "[reference]") {
   if (!has_amx())
     return;
@@ -150,24 +216,31 @@ TEST_CASE("Tiles take any strides", "[contract]") {
 TEST_CASE("On tiles, too, nothing hidden reaches a row", "[edges]") {
   if (!has_amx())
     return;
-  brains x({1, 1, 1, 80, 96, 64, 32}, 31);
-  tensor<float, 4> clean(x.result()), out(x.result());
-  auto const call = [&](tensor<float, 4>& to) { attention(x.q, x.k, x.v, to, causal{}, with_amx{enable_amx()}); };
-  call(clean);
-  index const poisoned = 50;  // seen by rows from 50 − 16 on
-  for (index c = 0; c < 32; ++c)
-    x.v(0, 0, poisoned, c) = std::numeric_limits<brain>::quiet_NaN();
-  for (index c = 0; c < 64; ++c)
-    x.k(0, 0, poisoned, c) = std::numeric_limits<brain>::infinity();
-  call(out);
-  for (index i = 0; i < 80; ++i)
-    for (index c = 0; c < 32; ++c) {
-      INFO("row " << i << ", channel " << c);
-      if (i < poisoned - 16)
-        CHECK(out(0, 0, i, c) == clean(0, 0, i, c));
-      else
-        CHECK(std::isnan(out(0, 0, i, c)));
-    }
+  rotary const turn{frequencies::standard(64), layout::half};
+  auto const check_rows = [](auto const&... ms) {
+    brains x({1, 1, 1, 80, 96, 64, 32}, 31);
+    tensor<float, 4> clean(x.result()), out(x.result());
+    auto const call = [&](tensor<float, 4>& to) {
+      attention(x.q, x.k, x.v, to, causal{}, with_amx{enable_amx()}, ms...);
+    };
+    call(clean);
+    index const poisoned = 50;  // seen by rows from 50 − 16 on
+    for (index c = 0; c < 32; ++c)
+      x.v(0, 0, poisoned, c) = std::numeric_limits<brain>::quiet_NaN();
+    for (index c = 0; c < 64; ++c)
+      x.k(0, 0, poisoned, c) = std::numeric_limits<brain>::infinity();
+    call(out);
+    for (index i = 0; i < 80; ++i)
+      for (index c = 0; c < 32; ++c) {
+        INFO("row " << i << ", channel " << c);
+        if (i < poisoned - 16)
+          CHECK(out(0, 0, i, c) == clean(0, 0, i, c));
+        else
+          CHECK(std::isnan(out(0, 0, i, c)));
+      }
+  };
+  check_rows();
+  check_rows(turn);
 }
 
 TEST_CASE("On tiles a NaN of one query stays in its row", "[edges]") {
@@ -205,7 +278,10 @@ TEST_CASE("explain tells the products, and why not tiles", "[contract]") {
   CHECK(products(wide, asked) == "float; no AMX tiles: q, k and v must all be bfloat16");
   CHECK(products(few, asked) == "float; no AMX tiles: few rows are limited by memory");
   rotary const turned{frequencies::standard(16), layout::half};
-  CHECK(products(x.q, asked, turned) == "float; no AMX tiles: positions are turned in float");
+  CHECK(products(x.q, asked, turned) == "AMX tiles, bfloat16");
+  CHECK(explain(x.q, x.k, x.v, asked, turned).keys == "bfloat16, rotated, on tiles");
+  CHECK(products(x.q, asked, rerope{turned, 8}) ==
+        "float; no AMX tiles: rectified positions choose between products in float");
 }
 
 TEST_CASE("Without a permit a call keeps its bits", "[contract]") {

@@ -69,9 +69,10 @@ std::string storage_of(operand const& x, bool turned, bool widens = false) {
   return text.empty() ? "in place" : text + ", a block at a time";
 }
 
-/// Rows that tiles take as they are stored.
-inline std::string storage_on_tiles(operand const& x) {
-  return std::string(name_of(x.kind)) + " on tiles" + (x.scales != nullptr ? ", a scale a row" : "");
+/// Rows that tiles take as they are stored, or turned and rounded to the same storage.
+inline std::string storage_on_tiles(operand const& x, bool turned = false) {
+  return std::string(name_of(x.kind)) + (turned ? ", rotated," : "") + " on tiles" +
+         (x.scales != nullptr ? ", a scale a row" : "");
 }
 
 template <real T>

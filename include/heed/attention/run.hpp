@@ -117,9 +117,9 @@ plan plan_of(problem<T> const& p, Maps const&, int concurrency) {
   r.keys = storage_of<T>(p.k, p.position.rotates(), !lanes_path);
   r.values = storage_of<T>(p.v, false, !lanes_path);
   if (lanes_path && p.on_tiles)
-    r.queries = storage_on_tiles(p.q);
+    r.queries = storage_on_tiles(p.q, p.position.rotates());
   if (lanes_path ? p.on_tiles : why_no_scores_on_tiles(p) == nullptr)
-    r.keys = storage_on_tiles(p.k);
+    r.keys = storage_on_tiles(p.k, lanes_path && p.position.turns_keys(position_code::near));
   if (lanes_path ? p.on_tiles : why_no_values_on_tiles(p) == nullptr)
     r.values = storage_on_tiles(p.v);
   operand out = p.v;

@@ -95,6 +95,11 @@ HEED_ALWAYS_INLINE inline void tile_multiply() {
     asm volatile("tdpbf16ps %%tmm%c2, %%tmm%c1, %%tmm%c0" ::"i"(Sum), "i"(Left), "i"(Right));
 }
 
+/// The first n floats at p, at most a batch, 0 behind them.
+HEED_ALWAYS_INLINE inline batch<float> load_or_zero(float const* p, std::ptrdiff_t n) {
+  return n > 0 ? load_widened_of(p, n) : batch<float>(0.0f);
+}
+
 /// The first n ≤ 32 bfloat16s at p, 0 behind them; a batch of floats by its bits only.
 HEED_ALWAYS_INLINE inline batch<float> load_pairs(Eigen::bfloat16 const* p, std::ptrdiff_t n) {
   auto const first = static_cast<__mmask32>((std::uint64_t{1} << n) - 1U);

@@ -25,10 +25,6 @@ struct digit_unit {
   bool exists = false;
 };
 
-HEED_ALWAYS_INLINE inline batch<float> load_or_zero(float const* x, std::ptrdiff_t n) {
-  return n > 0 ? load_widened_of(x, n) : batch<float>(0.0f);
-}
-
 HEED_NOINLINE inline digit_unit unit_of(float const* x, std::ptrdiff_t n) {
   // Three digits of at most 127 make 0x7f7f7f; the rest is room for rounding. Below `least` digits / most overflows, and the
   // unit is soon subnormal: 2^-104 and 2^-126 would do, too.

@@ -9,13 +9,6 @@
 namespace heed {
 HEED_ISA_BEGIN
 
-/// Rows of numbers that a product can read: where, and how far apart.
-template <real T>
-struct tile_rows_at {
-  T const* data = nullptr;
-  index ld = 0;
-};
-
 /// How the rows of a key block are read: every query of a block reads them again, or few rows read them once.
 enum class widening { once, as_read };
 

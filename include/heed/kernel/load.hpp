@@ -115,6 +115,13 @@ HEED_NOINLINE void load_rows(operand const& x, index batch_at, index head, index
     }
 }
 
+/// Rows of numbers that a product can read: where, and how far apart.
+template <real T>
+struct tile_rows_at {
+  T const* data = nullptr;
+  index ld = 0;
+};
+
 /// Rows in any storage, for products that widen in registers. Those that are quantised have one scale each; those that no
 /// cache is likely to hold are `in_memory`, and asked for from further ahead.
 struct stored_rows_at {

@@ -19,19 +19,23 @@ class pass {
   /// Up to this many rows an allocation shows, at 64 channels 4 % of the call: their blocks walk together only as far
   /// as they fit the stack.
   static constexpr index short_prompt = 128;
+  /// From this many on, twice as many blocks walk together where keys or values are converted: rotary then costs 5 %
+  /// instead of 7, on tiles with 64 channels 12 to 19 % instead of 18 to 25.
+  static constexpr index long_prompt = 2048;
 
   static pass_shape<T> shape(problem<T> const& p) {
     pass_shape<T> s;
     s.heads = p.q_len < width && !p.distinct_heads ? p.group() : 1;
     s.head_sets = p.group() / s.heads;
-    index const needed = (p.q_len * s.heads + width - 1) / width;
+    index const rows = p.q_len * s.heads, needed = (rows + width - 1) / width;
     std::size_t const none = pass_scratch<T>::bytes(p, 0), one = pass_scratch<T>::bytes(p, 1) - none;
     auto const fitting = static_cast<index>((scratch_limit - std::min(scratch_limit, none)) / one);
-    bool const twice = shares(p) && needed >= 8 * most_blocks<T>;
+    index const together = p.on_tiles ? most_blocks_on_tiles : most_blocks<T>;
+    bool const converts = p.on_tiles ? p.position.turns_keys(position_code::near) : shares(p);
     bool const near = p.additive() && !shares(p) && p.kv_len * (p.dim + p.dim_v) * index{sizeof(T)} <= near_bytes;
-    index const most = p.on_tiles ? most_blocks_on_tiles : twice ? 2 * most_blocks<T> : most_blocks<T>;
+    index const most = converts && rows >= long_prompt ? 2 * together : together;
     s.blocks = std::max<index>(1, std::min({fitting, near ? most_blocks_on_planes<T> : most, needed}));
-    if (p.q_len * s.heads <= short_prompt && !shares(p) && none + one <= HEED_STACK_SCRATCH_BYTES)
+    if (rows <= short_prompt && !shares(p) && none + one <= HEED_STACK_SCRATCH_BYTES)
       s.blocks = std::min(s.blocks, static_cast<index>((HEED_STACK_SCRATCH_BYTES - none) / one));
     s.super_blocks = (needed + s.blocks - 1) / s.blocks;
     s.scratch = none + static_cast<std::size_t>(s.blocks) * one;
@@ -47,8 +51,7 @@ class pass {
     return s;
   }
 
-  /// Whether blocks that walk together share what is made of keys or values. Where there are many, twice as many do:
-  /// rotary then costs 5 % instead of 7.
+  /// Whether blocks that walk together share what is made of keys or values.
   static bool shares(problem<T> const& p) {
     return p.on_tiles || key_tiles<T>::converts_keys(p, false, widening::once) ||
            !key_tiles<T>::direct(p.v, widening::once);
@@ -85,7 +88,7 @@ class pass {
       own_.packer.pack(own_.blocks[i], order, batch_, first + i * width, band_);
       own_.blocks[i].output = own_.writer.lines(own_.blocks[i]);
       if constexpr (OnTiles)
-        own_.products.pack(own_.blocks[i]);
+        own_.products.pack(own_.blocks[i], own_.packer, band_);
     }
     if constexpr (Rule == normalizer_rule::none)
       for (index i = 0; i < blocks; ++i)

@@ -182,6 +182,12 @@ class query_packer {
         pack_vector(to, v, static_cast<position_code::product>(product), order.heads == 1, b);
   }
 
+  /// The rows of a lane vector, turned, as many as it holds; good until the next ones come.
+  tile_rows_at<T> turned_rows(query_block<T> const& to, int vector, position_code::product which, band const& b) {
+    load_and_turn(to, vector * lanes<T>, std::min<index>(lanes<T>, to.count - vector * lanes<T>), which, b);
+    return {rows_, padded()};
+  }
+
  private:
   index padded() const { return round_up<index>(call_->dim, lanes<T>); }
 
@@ -210,13 +216,18 @@ class query_packer {
       rows = reinterpret_cast<T const*>(q.at(to.batch, to.head[lane], to.row[lane], 0));
       ld = q.strides[2];
     } else {
-      for (index i = 0; i < count; ++i)
-        load_rows(q.at(to.batch, to.head[lane + i], to.row[lane + i], 0), q.kind, q.strides[2], q.strides[3], 1,
-                  call_->dim, rows_ + i * ld, ld);
-      if (call_->position.rotates())
-        turn(to, lane, count, which, b);
+      load_and_turn(to, lane, count, which, b);
     }
     pack_lanes(rows, ld, count, call_->dim, to.factor + lane, to.q[which] + lane, index{block_lanes<T>});
+  }
+
+  void load_and_turn(query_block<T> const& to, index lane, index count, position_code::product which, band const& b) {
+    operand const& q = call_->q;
+    for (index i = 0; i < count; ++i)
+      load_rows(q.at(to.batch, to.head[lane + i], to.row[lane + i], 0), q.kind, q.strides[2], q.strides[3], 1,
+                call_->dim, rows_ + i * padded(), padded());
+    if (call_->position.rotates())
+      turn(to, lane, count, which, b);
   }
 
   void turn(query_block<T> const& to, index lane, index count, position_code::product which, band const& b) {

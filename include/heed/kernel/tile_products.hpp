@@ -8,12 +8,13 @@
 /// The two products on AMX tiles, for calls whose queries, keys and values are bfloat16, and the weights between them,
 /// which lie in pairs of keys. Scores `[key][lane]` and accumulators `[channel][lane]` are the pass's, and so is the
 /// modify stage. Scores and sums are float; weights are rounded to bfloat16, and the row sum takes them in rounded.
+/// Rotary turns queries and keys in float, and they are rounded again.
 
 namespace heed {
 HEED_ISA_BEGIN
 
-/// Query blocks that walk over the keys together on tiles: values are packed once per key block, which costs a tenth
-/// of the whole with 4 of them and half of that with 8.
+/// Query blocks that walk over the keys together on tiles (`pass::shape` may double them): values are packed once per key
+/// block, which costs a tenth of the whole with 4 of them and half of that with 8.
 inline constexpr int most_blocks_on_tiles = 8;
 
 /// Keys whose scores are made at once where nothing modifies them: with 64 lanes 8 KiB, which stay in the first-level
@@ -28,8 +29,8 @@ char const* why_not_tiles(problem<T> const& p) {
     return reason;
   if (wide(p.q) || wide(p.k) || wide(p.v))
     return "q, k and v must all be bfloat16";
-  if (p.position.rotates())
-    return "positions are turned in float";
+  if (p.position.has_far())
+    return "rectified positions choose between products in float";
   if (p.said.normalizer == normalizer_rule::none)
     return "scores alone are asked for";
   return nullptr;
@@ -115,6 +116,16 @@ inline Eigen::bfloat16 const* unit_row(std::byte const* row, index stride, index
   return spare;
 }
 
+/// n floats rounded to bfloat16, to nearest even, and 0 up to the end of a step of 32 channels.
+inline Eigen::bfloat16 const* rounded_row(float const* row, index n, Eigen::bfloat16* to) {
+  for (index c = 0; c < n; c += tile_pairs) {
+    batch<float> const first = load_or_zero(row + c, n - c),
+                       second = load_or_zero(row + c + tile_size, n - c - tile_size);
+    _mm512_storeu_si512(to + c, std::bit_cast<__m512i>(_mm512_cvtne2ps_pbh(second.data, first.data)));
+  }
+  return to;
+}
+
 /// Up to 16 query rows as the right operand: [step of 32 channels][pair][lane], 0 where there is no channel.
 inline void pack_query_tiles(Eigen::bfloat16 const* const* rows, index count, index dim, float* to) {
   for (index c = 0; c < dim; c += tile_pairs, to += tile_size * tile_size) {
@@ -172,7 +183,11 @@ class tile_products {
     key_rows_ = in_place(p) ? impl::tile_pairs : most_;
     keys_ = scratch.take<Eigen::bfloat16>(key_rows_ * padded_dim(p));
     values_ = scratch.take<float>(most_ / 2 * round_up(channels(p), 2 * impl::tile_size));
-    spare_ = scratch.take<Eigen::bfloat16>(impl::tile_pairs * std::max(p.dim, p.dim_v));
+    spare_ = scratch.take<Eigen::bfloat16>(impl::tile_pairs * std::max(padded_dim(p), p.dim_v));
+    if (turns_keys(p)) {
+      turned_ = scratch.take<float>(impl::tile_size * padded_dim(p));
+      turning_ = scratch.take<std::byte>(static_cast<index>(rotator<float>::scratch_bytes(p.position.turn.pairs)));
+    }
     sums_ = scratch.take<float>(2 * width);
     weights_ = scratch.take<float>(most_halves * most_ / 2 * impl::pair_lanes);
   }
@@ -181,14 +196,19 @@ class tile_products {
   static index channels(problem<float> const& p) { return round_up(p.dim_v, impl::tile_size); }
 
   /// Queries into a block, unscaled: a factor that is no power of two would cost bits.
-  void pack(query_block<float>& to) const {
+  void pack(query_block<float>& to, query_packer<float>& from, band const& b) const {
     operand const& q = call_->q;
     Eigen::bfloat16 const* rows[static_cast<std::size_t>(impl::tile_size)];
     for (int v = 0; v < to.vectors; ++v) {
       index const lane = v * lanes<float>, count = std::min<index>(lanes<float>, to.count - lane);
-      for (index i = 0; i < count; ++i)
-        rows[i] = impl::unit_row(q.at(to.batch, to.head[lane + i], to.row[lane + i], 0), q.strides[3], call_->dim,
-                                 spare_ + i * call_->dim);
+      tile_rows_at<float> const turned =
+          call_->position.rotates() ? from.turned_rows(to, v, position_code::near, b) : tile_rows_at<float>{};
+      for (index i = 0; i < count; ++i) {
+        Eigen::bfloat16* const spare = spare_ + i * padded_dim(*call_);
+        rows[i] = turned.data != nullptr ? impl::rounded_row(turned.data + i * turned.ld, call_->dim, spare)
+                                         : impl::unit_row(q.at(to.batch, to.head[lane + i], to.row[lane + i], 0),
+                                                          q.strides[3], call_->dim, spare);
+      }
       impl::pack_query_tiles(rows, count, call_->dim, to.q[0] + v * padded_dim(*call_) / 2 * lanes<float>);
     }
   }
@@ -204,7 +224,7 @@ class tile_products {
   /// Takes note of the keys that the parts give to each lane vector of a query block.
   void begin(query_block<float>& block, segment const* parts, int count) {
     if (!ready_) {
-      take_keys();
+      turns_keys(*call_) ? take_turned_keys() : take_keys();
       take_values();
       ready_ = true;
     }
@@ -389,7 +409,10 @@ class tile_products {
   static index padded_dim(problem<float> const& p) { return round_up(p.dim, impl::tile_pairs); }
 
   /// Whether keys can be read where they lie, and whether the 16 of a group are: the last may be fewer.
-  static bool in_place(problem<float> const& p) { return p.k.strides[3] == 1 && p.dim % impl::tile_pairs == 0; }
+  static bool in_place(problem<float> const& p) {
+    return p.k.strides[3] == 1 && p.dim % impl::tile_pairs == 0 && !turns_keys(p);
+  }
+  static bool turns_keys(problem<float> const& p) { return p.position.turns_keys(position_code::near); }
   bool direct(index group) const {
     return in_place(*call_) && block_.begin + (group + 1) * impl::tile_size <= block_.end;
   }
@@ -417,6 +440,29 @@ class tile_products {
     }
   }
 
+  /// 16 keys at a time, so that what lies between reading and rounding them stays in the first-level cache.
+  void take_turned_keys() {
+    operand const& k = call_->k;
+    index const n = block_.end - block_.begin, ld = padded_dim(*call_);
+    if (!rotator_)
+      rotator_.emplace(call_->position.key_rotation(), turning_);
+    for (index first = 0; first < n; first += impl::tile_size) {
+      index const count = std::min(impl::tile_size, n - first);
+      load_rows(k, batch_, head_, block_.begin + first, count, call_->dim, turned_, ld);
+      auto const position = [&](index i) {
+        return call_->position.key_turn(position_code::near, block_.begin + first + i);
+      };
+      rotator_->rotate_rows(count, position, turned_, ld, turned_, ld);
+      for (index i = 0; i < impl::tile_size; ++i) {
+        Eigen::bfloat16* const to = copied_key(first + i);
+        if (i < count)
+          impl::rounded_row(turned_ + i * ld, call_->dim, to);
+        else
+          std::fill_n(to, ld, Eigen::bfloat16{});
+      }
+    }
+  }
+
   void take_values() {
     index const n = block_.end - block_.begin;
     finite_ = true;
@@ -436,9 +482,12 @@ class tile_products {
   problem<float> const* call_ = nullptr;
   Eigen::bfloat16* keys_ = nullptr;   // [row][padded dim], those that are not read in place
   float* values_ = nullptr;           // tiles of [16 channels][32 keys]
-  Eigen::bfloat16* spare_ = nullptr;  // [32][dim or dim_v]
-  float* sums_ = nullptr;             // of the weights made last: l [lane], u [lane]
-  float* weights_ = nullptr;          // [half][two keys][lane of the half]
+  Eigen::bfloat16* spare_ = nullptr;  // [32][padded dim or dim_v]
+  float* turned_ = nullptr;           // [16][padded dim], where keys are turned
+  std::byte* turning_ = nullptr;
+  std::optional<rotator<float>> rotator_;
+  float* sums_ = nullptr;     // of the weights made last: l [lane], u [lane]
+  float* weights_ = nullptr;  // [half][two keys][lane of the half]
   query_block<float>* block_at_hand_ = nullptr;
   key_range of_[most_vectors];     // keys of a lane vector
   key_range shared_[most_halves];  // and of a half, in whole steps
