@@ -2,6 +2,7 @@
 
 #include <heed/attention/attention.hpp>
 #include <heed/cache/kv_cache.hpp>
+#include <heed/cache/quantized.hpp>
 #include <heed/core/thread_pool.hpp>
 #include <heed/position/rerope.hpp>
 #include <heed/position/rotary.hpp>
@@ -163,6 +164,66 @@ TEST_CASE("On tiles a cache's keys are turned once, by the cache", "[identities]
   CHECK(same_bits(out, plain));
 }
 
+/// int8 keys and values, a scale a row.
+struct coded {
+  tensor<int8, 4> codes;
+  tensor<float, 3> scales;
+
+  explicit coded(tensor<brain, 4> const& x) : codes(x.extents()), scales({x.extent(0), x.extent(1), x.extent(2)}) {
+    quantize(x, codes, scales);
+  }
+  auto view() const { return quantized_view(codes, scales); }
+  tensor<brain, 4> rounded() const {
+    tensor<brain, 4> to(codes.extents());
+    for (index i = 0; i < to.size(); ++i)
+      to.data()[i] = brain(static_cast<float>(codes.data()[i]) * scales.data()[i / codes.extent(3)]);
+    return to;
+  }
+};
+
+TEST_CASE("On tiles int8 keys and values are rounded to bfloat16 beside bfloat16 queries", "[reference][identities]") {
+  if (!has_amx())
+    return;
+  with_amx const tiles{enable_amx()};
+  rotary const turn{frequencies::standard(32), layout::half};
+  for (auto const& [q_len, kv_len, dim, dim_v] :
+       {std::array<index, 4>{70, 300, 64, 48}, {9, 513, 40, 33}, {83, 31, 32, 128}, {64, 256, 128, 64}}) {
+    brains const x({2, 4, 2, q_len, kv_len, dim, dim_v}, 81);
+    coded const k(x.k), v(x.v);
+    tensor<brain, 4> const k_rounded = k.rounded(), v_rounded = v.rounded();
+    tensor<float, 4> out(x.result()), rounded(x.result());
+    auto const check_bits = [&](char const* name, auto const& keys, auto const& values, auto const&... ms) {
+      attention(x.q, keys, values, out, tiles, causal{}, ms...);
+      attention(x.q, k_rounded, v_rounded, rounded, tiles, causal{}, ms...);
+      INFO(name);
+      CHECK(same_bits(out, rounded));
+    };
+    INFO("q_len " << q_len << ", kv_len " << kv_len << ", dim " << dim);
+    check_bits("both", k.view(), v.view());
+    check_bits("keys", k.view(), v_rounded, softcap{4});
+    check_bits("values", k_rounded, v.view(), window{50, 0});
+    check_views("int8", x.q, k.view(), v.view());
+    check_views("int8, turned", x.q, k.view(), v.view(), causal{}, turn);
+  }
+}
+
+TEST_CASE("On tiles, too, a hidden scale reaches no row", "[edges]") {
+  if (!has_amx())
+    return;
+  brains const x({1, 1, 1, 80, 96, 64, 32}, 82);
+  coded k(x.k), v(x.v);
+  tensor<float, 4> clean(x.result()), out(x.result());
+  attention(x.q, k.view(), v.view(), clean, causal{}, with_amx{enable_amx()});
+  index const poisoned = 50;  // seen by rows from 50 − 16 on
+  v.scales(0, 0, poisoned) = k.scales(0, 0, poisoned + 9) = std::numeric_limits<float>::quiet_NaN();
+  attention(x.q, k.view(), v.view(), out, causal{}, with_amx{enable_amx()});
+  for (index i = 0; i < 80; ++i)
+    for (index c = 0; c < 32; ++c) {
+      INFO("row " << i << ", channel " << c);
+      CHECK((i < poisoned - 16 ? out(0, 0, i, c) == clean(0, 0, i, c) : std::isnan(out(0, 0, i, c))));
+    }
+}
+
 TEST_CASE("On tiles a maximum that moves late changes nothing but the sums' unit", "[reference]") {
   if (!has_amx())
     return;
@@ -275,11 +336,16 @@ TEST_CASE("explain tells the products, and why not tiles", "[contract]") {
     return;
   CHECK(products(x.q, asked) == "AMX tiles, bfloat16");
   CHECK(explain(x.q, x.k, x.v, asked).keys == "bfloat16 on tiles");
-  CHECK(products(wide, asked) == "float; no AMX tiles: q, k and v must all be bfloat16");
+  CHECK(products(wide, asked) == "float; no AMX tiles: q must be bfloat16, k and v bfloat16 or int8");
   CHECK(products(few, asked) == "float; no AMX tiles: few rows are limited by memory");
   rotary const turned{frequencies::standard(16), layout::half};
   CHECK(products(x.q, asked, turned) == "AMX tiles, bfloat16");
-  CHECK(explain(x.q, x.k, x.v, asked, turned).keys == "bfloat16, rotated, on tiles");
+  CHECK(explain(x.q, x.k, x.v, asked, turned).keys ==
+        "bfloat16 widened, rotated, a block at a time, rounded to bfloat16 on tiles");
+  coded const codes(x.v);
+  CHECK(explain(x.q, x.k, codes.view(), asked).products == "AMX tiles, bfloat16");
+  CHECK(explain(x.q, x.k, codes.view(), asked).values ==
+        "int8 widened, a scale a row, a block at a time, rounded to bfloat16 on tiles");
   CHECK(products(x.q, asked, rerope{turned, 8}) ==
         "float; no AMX tiles: rectified positions choose between products in float");
 }

@@ -69,10 +69,15 @@ std::string storage_of(operand const& x, bool turned, bool widens = false) {
   return text.empty() ? "in place" : text + ", a block at a time";
 }
 
-/// Rows that tiles take as they are stored, or turned and rounded to the same storage.
-inline std::string storage_on_tiles(operand const& x, bool turned = false) {
-  return std::string(name_of(x.kind)) + (turned ? ", rotated," : "") + " on tiles" +
-         (x.scales != nullptr ? ", a scale a row" : "");
+/// Rows that tiles take as they are stored.
+inline std::string storage_on_tiles(operand const& x) {
+  return std::string(name_of(x.kind)) + " on tiles" + (x.scales != nullptr ? ", a scale a row" : "");
+}
+
+/// The same of bfloat16 tiles, which take turned rows and codes rounded.
+inline std::string storage_rounded(operand const& x, bool turned) {
+  bool const as_stored = x.kind == scalar_kind::bfloat16 && !turned;
+  return as_stored ? storage_on_tiles(x) : storage_of<float>(x, turned) + ", rounded to bfloat16 on tiles";
 }
 
 template <real T>

@@ -116,11 +116,14 @@ plan plan_of(problem<T> const& p, Maps const&, int concurrency) {
   r.queries = storage_of<T>(p.q, p.position.rotates());
   r.keys = storage_of<T>(p.k, p.position.rotates(), !lanes_path);
   r.values = storage_of<T>(p.v, false, !lanes_path);
-  if (lanes_path && p.on_tiles)
-    r.queries = storage_on_tiles(p.q, p.position.rotates());
-  if (lanes_path ? p.on_tiles : why_no_scores_on_tiles(p) == nullptr)
-    r.keys = storage_on_tiles(p.k, lanes_path && p.position.turns_keys(position_code::near));
-  if (lanes_path ? p.on_tiles : why_no_values_on_tiles(p) == nullptr)
+  if (lanes_path && p.on_tiles) {
+    r.queries = storage_rounded(p.q, p.position.rotates());
+    r.keys = storage_rounded(p.k, p.position.turns_keys(position_code::near));
+    r.values = storage_rounded(p.v, false);
+  }
+  if (!lanes_path && why_no_scores_on_tiles(p) == nullptr)
+    r.keys = storage_on_tiles(p.k);
+  if (!lanes_path && why_no_values_on_tiles(p) == nullptr)
     r.values = storage_on_tiles(p.v);
   operand out = p.v;
   out.kind = p.out.data != nullptr ? p.out.kind : p.q.kind;

@@ -31,7 +31,7 @@ class pass {
     std::size_t const none = pass_scratch<T>::bytes(p, 0), one = pass_scratch<T>::bytes(p, 1) - none;
     auto const fitting = static_cast<index>((scratch_limit - std::min(scratch_limit, none)) / one);
     index const together = p.on_tiles ? most_blocks_on_tiles : most_blocks<T>;
-    bool const converts = p.on_tiles ? p.position.turns_keys(position_code::near) : shares(p);
+    bool const converts = p.on_tiles ? rounds_keys(p) : shares(p);
     bool const near = p.additive() && !shares(p) && p.kv_len * (p.dim + p.dim_v) * index{sizeof(T)} <= near_bytes;
     index const most = converts && rows >= long_prompt ? 2 * together : together;
     s.blocks = std::max<index>(1, std::min({fitting, near ? most_blocks_on_planes<T> : most, needed}));

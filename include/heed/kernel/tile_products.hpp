@@ -5,10 +5,10 @@
 #include <heed/kernel/query_block.hpp>
 #include <heed/kernel/weights.hpp>
 
-/// The two products on AMX tiles, for calls whose queries, keys and values are bfloat16, and the weights between them,
-/// which lie in pairs of keys. Scores `[key][lane]` and accumulators `[channel][lane]` are the pass's, and so is the
-/// modify stage. Scores and sums are float; weights are rounded to bfloat16, and the row sum takes them in rounded.
-/// Rotary turns queries and keys in float, and they are rounded again.
+/// The two products on AMX tiles, for calls whose queries are bfloat16, keys and values bfloat16 or int8, and the weights
+/// between them, which lie in pairs of keys. Scores `[key][lane]` and accumulators `[channel][lane]` are the pass's, and so
+/// is the modify stage. Scores and sums are float; weights are rounded to bfloat16, and the row sum takes them in rounded.
+/// What rotary turns, and int8 codes times their scales, are rounded to bfloat16, too.
 
 namespace heed {
 HEED_ISA_BEGIN
@@ -24,16 +24,24 @@ inline constexpr index keys_of_scores = 32;
 /// Why the pass with queries in lanes keeps to float products, or null where it takes the tiles.
 template <real T>
 char const* why_not_tiles(problem<T> const& p) {
-  auto const wide = [](operand const& x) { return x.kind != scalar_kind::bfloat16; };
+  auto const wide = [](operand const& x) {
+    return x.kind != scalar_kind::bfloat16 && x.kind != scalar_kind::int8_code;
+  };
   if (char const* const reason = why_no_tiles(p))
     return reason;
-  if (wide(p.q) || wide(p.k) || wide(p.v))
-    return "q, k and v must all be bfloat16";
+  if (p.q.kind != scalar_kind::bfloat16 || wide(p.k) || wide(p.v))
+    return "q must be bfloat16, k and v bfloat16 or int8";
   if (p.position.has_far())
     return "rectified positions choose between products in float";
   if (p.said.normalizer == normalizer_rule::none)
     return "scores alone are asked for";
   return nullptr;
+}
+
+/// Whether keys are made in float before tiles take them, and rounded.
+template <real T>
+bool rounds_keys(problem<T> const& p) {
+  return p.position.turns_keys(position_code::near) || p.k.kind != scalar_kind::bfloat16;
 }
 
 #if defined(HEED_HAS_AMX)
@@ -183,11 +191,10 @@ class tile_products {
     key_rows_ = in_place(p) ? impl::tile_pairs : most_;
     keys_ = scratch.take<Eigen::bfloat16>(key_rows_ * padded_dim(p));
     values_ = scratch.take<float>(most_ / 2 * round_up(channels(p), 2 * impl::tile_size));
-    spare_ = scratch.take<Eigen::bfloat16>(impl::tile_pairs * std::max(padded_dim(p), p.dim_v));
-    if (turns_keys(p)) {
-      turned_ = scratch.take<float>(impl::tile_size * padded_dim(p));
+    spare_ = scratch.take<Eigen::bfloat16>(impl::tile_pairs * most_padded(p));
+    wide_ = scratch.take<float>(impl::tile_size * most_padded(p));
+    if (p.position.turns_keys(position_code::near))
       turning_ = scratch.take<std::byte>(static_cast<index>(rotator<float>::scratch_bytes(p.position.turn.pairs)));
-    }
     sums_ = scratch.take<float>(2 * width);
     weights_ = scratch.take<float>(most_halves * most_ / 2 * impl::pair_lanes);
   }
@@ -224,7 +231,7 @@ class tile_products {
   /// Takes note of the keys that the parts give to each lane vector of a query block.
   void begin(query_block<float>& block, segment const* parts, int count) {
     if (!ready_) {
-      turns_keys(*call_) ? take_turned_keys() : take_keys();
+      rounds_keys(*call_) ? take_rounded_keys() : take_keys();
       take_values();
       ready_ = true;
     }
@@ -341,9 +348,9 @@ class tile_products {
     query_block<float>& block = *block_at_hand_;
     batch<float> const zero(0.0f);
     for (index j = 0; j < block_.end - block_.begin; ++j) {
-      auto const* const value = call_->v.at(batch_, head_, block_.begin + j, 0);
+      load_rows(call_->v, batch_, head_, block_.begin + j, 1, call_->dim_v, wide_, call_->dim_v);
       for (index c = 0; c < call_->dim_v; ++c) {
-        auto const x = static_cast<float>(reinterpret_cast<Eigen::bfloat16 const*>(value)[c * call_->v.strides[3]]);
+        float const x = wide_[c];
         if (std::isfinite(x))
           continue;
         for (int v = 0; v < block.vectors; ++v) {
@@ -407,12 +414,13 @@ class tile_products {
   }
 
   static index padded_dim(problem<float> const& p) { return round_up(p.dim, impl::tile_pairs); }
+  /// Room for a row of q, k or v.
+  static index most_padded(problem<float> const& p) { return round_up(std::max(p.dim, p.dim_v), impl::tile_pairs); }
 
   /// Whether keys can be read where they lie, and whether the 16 of a group are: the last may be fewer.
   static bool in_place(problem<float> const& p) {
-    return p.k.strides[3] == 1 && p.dim % impl::tile_pairs == 0 && !turns_keys(p);
+    return p.k.strides[3] == 1 && p.dim % impl::tile_pairs == 0 && !rounds_keys(p);
   }
-  static bool turns_keys(problem<float> const& p) { return p.position.turns_keys(position_code::near); }
   bool direct(index group) const {
     return in_place(*call_) && block_.begin + (group + 1) * impl::tile_size <= block_.end;
   }
@@ -441,26 +449,30 @@ class tile_products {
   }
 
   /// 16 keys at a time, so that what lies between reading and rounding them stays in the first-level cache.
-  void take_turned_keys() {
-    operand const& k = call_->k;
+  void take_rounded_keys() {
     index const n = block_.end - block_.begin, ld = padded_dim(*call_);
-    if (!rotator_)
-      rotator_.emplace(call_->position.key_rotation(), turning_);
     for (index first = 0; first < n; first += impl::tile_size) {
       index const count = std::min(impl::tile_size, n - first);
-      load_rows(k, batch_, head_, block_.begin + first, count, call_->dim, turned_, ld);
-      auto const position = [&](index i) {
-        return call_->position.key_turn(position_code::near, block_.begin + first + i);
-      };
-      rotator_->rotate_rows(count, position, turned_, ld, turned_, ld);
+      load_rows(call_->k, batch_, head_, block_.begin + first, count, call_->dim, wide_, ld);
+      if (call_->position.turns_keys(position_code::near))
+        turn_keys(first, count, ld);
       for (index i = 0; i < impl::tile_size; ++i) {
         Eigen::bfloat16* const to = copied_key(first + i);
         if (i < count)
-          impl::rounded_row(turned_ + i * ld, call_->dim, to);
+          impl::rounded_row(wide_ + i * ld, call_->dim, to);
         else
           std::fill_n(to, ld, Eigen::bfloat16{});
       }
     }
+  }
+
+  void turn_keys(index first, index count, index ld) {
+    if (!rotator_)
+      rotator_.emplace(call_->position.key_rotation(), turning_);
+    auto const position = [&](index i) {
+      return call_->position.key_turn(position_code::near, block_.begin + first + i);
+    };
+    rotator_->rotate_rows(count, position, wide_, ld, wide_, ld);
   }
 
   void take_values() {
@@ -470,8 +482,7 @@ class tile_products {
       Eigen::bfloat16 const* rows[static_cast<std::size_t>(impl::tile_pairs)];
       index const count = std::min(impl::tile_pairs, n - j);
       for (index i = 0; i < count; ++i)
-        rows[i] = impl::unit_row(call_->v.at(batch_, head_, block_.begin + j + i, 0), call_->v.strides[3], call_->dim_v,
-                                 spare_ + i * call_->dim_v);
+        rows[i] = value_row(block_.begin + j + i, spare_ + i * most_padded(*call_));
       finite_ =
           impl::pack_value_tiles(rows, count, call_->dim_v,
                                  [&](index c) { return value_tiles(j / impl::tile_pairs, c / impl::tile_size); }) &&
@@ -479,11 +490,19 @@ class tile_products {
     }
   }
 
+  Eigen::bfloat16 const* value_row(index key, Eigen::bfloat16* spare) const {
+    operand const& v = call_->v;
+    if (v.kind == scalar_kind::bfloat16)
+      return impl::unit_row(v.at(batch_, head_, key, 0), v.strides[3], call_->dim_v, spare);
+    load_rows(v, batch_, head_, key, 1, call_->dim_v, wide_, most_padded(*call_));
+    return impl::rounded_row(wide_, call_->dim_v, spare);
+  }
+
   problem<float> const* call_ = nullptr;
   Eigen::bfloat16* keys_ = nullptr;   // [row][padded dim], those that are not read in place
   float* values_ = nullptr;           // tiles of [16 channels][32 keys]
   Eigen::bfloat16* spare_ = nullptr;  // [32][padded dim or dim_v]
-  float* turned_ = nullptr;           // [16][padded dim], where keys are turned
+  float* wide_ = nullptr;             // [16][the same], what is to be rounded
   std::byte* turning_ = nullptr;
   std::optional<rotator<float>> rotator_;
   float* sums_ = nullptr;     // of the weights made last: l [lane], u [lane]
