@@ -38,6 +38,8 @@ class pass {
     if (rows <= short_prompt && !shares(p) && none + one <= HEED_STACK_SCRATCH_BYTES)
       s.blocks = std::min(s.blocks, static_cast<index>((HEED_STACK_SCRATCH_BYTES - none) / one));
     s.super_blocks = (needed + s.blocks - 1) / s.blocks;
+    if (s.super_blocks > 1)  // tasks of one length
+      s.blocks = (needed + s.super_blocks - 1) / s.super_blocks;
     s.scratch = none + static_cast<std::size_t>(s.blocks) * one;
     return s;
   }
