@@ -20,7 +20,8 @@
 /// - limits/fed: multiply-adds with the loads of a register tile from the first-level cache, as a share of the peak, which
 ///   has none: what a product can reach.
 /// - amx/<shape>: bfloat16 on tiles, where the build has them; of_peak is of fp32's, tile_gflops the tiles' own.
-/// - amx/…/rotary: with queries and keys turned on the way; of_plain is the time on tiles without ÷ with it.
+/// - amx/…/rotary, amx/…/int8: queries and keys turned on the way, int8 keys and values beside bfloat16 queries; of_plain is
+///   the time of bfloat16 on tiles ÷ theirs.
 /// - modifier/<name>: one modifier at dim 64, 2048 × 2048, full; of_plain: time without it ÷ time with it.
 /// - decode/<shape>/<storage>: one new token; gbytes, and against a read of the same keys and values
 ///   bandwidth_gbytes and of_bandwidth.
@@ -183,8 +184,10 @@ void threads_gain(benchmark::State& state, shape const& s, visible sees) {
   c.count_ratio("of_one_thread", "one thread");
 }
 
-/// bfloat16 on AMX tiles. `of_peak` is of fp32's multiply-adds; `tile_gflops` tells how quiet the machine was.
-[[maybe_unused]] void prefill_on_tiles(benchmark::State& state, shape const& s, visible sees) {
+/// call(in, modifiers…) on AMX tiles, in turns with the same without, and `beside_plain` with bfloat16 as it is. `of_peak` is
+/// of fp32's multiply-adds; `tile_gflops` tells how quiet the machine was.
+template <class Call>
+void on_tiles(benchmark::State& state, shape const& s, visible sees, bool beside_plain, Call const& call) {
   auto const permit = heed::enable_amx();
   if (!permit)
     return state.SkipWithError("no permit for AMX");
@@ -194,28 +197,31 @@ void threads_gain(benchmark::State& state, shape const& s, visible sees) {
 #if defined(HEED_HAS_AMX)
   c.against("tiles", [] { return bench::tile_peak(); });
 #endif
-  c.against("without", [&] { return bench::seconds([&] { in.attend(s, sees); }); });
-  c.run([&] { in.attend(s, sees, heed::with_amx{permit}); });
-  c.count_flops(s.flops(sees));
-  c.count_ratio("against_fp32_products", "without");
-  c.count("tile_gflops", c.middle("tiles") * 1e-9);
-}
-
-/// The same with rotary.
-[[maybe_unused]] void turned_on_tiles(benchmark::State& state, shape const& s, visible sees) {
-  auto const permit = heed::enable_amx();
-  if (!permit)
-    return state.SkipWithError("no permit for AMX");
-  inputs<Eigen::bfloat16> in(s);
-  heed::rotary const turn{heed::frequencies::standard(s.dim), heed::layout::half};
-  comparison c(state);
-  c.against("peak", [] { return bench::fma_peak(); });
-  c.against("plain", [&] { return bench::seconds([&] { in.attend(s, sees, heed::with_amx{permit}); }); });
-  c.against("without", [&] { return bench::seconds([&] { in.attend(s, sees, turn); }); });
-  c.run([&] { in.attend(s, sees, turn, heed::with_amx{permit}); });
+  if (beside_plain)
+    c.against("plain", [&] { return bench::seconds([&] { in.attend(s, sees, heed::with_amx{permit}); }); });
+  c.against("without", [&] { return bench::seconds([&] { call(in); }); });
+  c.run([&] { call(in, heed::with_amx{permit}); });
   c.count_flops(s.flops(sees));
   c.count_ratio("against_fp32_products", "without");
   c.count_ratio("of_plain", "plain");
+  c.count("tile_gflops", c.middle("tiles") * 1e-9);
+}
+
+[[maybe_unused]] void prefill_on_tiles(benchmark::State& state, shape const& s, visible sees) {
+  on_tiles(state, s, sees, false, [&](auto& in, auto const&... ms) { in.attend(s, sees, ms...); });
+}
+
+[[maybe_unused]] void turned_on_tiles(benchmark::State& state, shape const& s, visible sees) {
+  heed::rotary const turn{heed::frequencies::standard(s.dim), heed::layout::half};
+  on_tiles(state, s, sees, true, [&](auto& in, auto const&... ms) { in.attend(s, sees, turn, ms...); });
+}
+
+[[maybe_unused]] void codes_on_tiles(benchmark::State& state, shape const& s, visible sees) {
+  inputs<heed::int8> const codes(s);
+  heed::quantized_view const k(codes.k, codes.k_scales), v(codes.v, codes.v_scales);
+  heed::window const seen{heed::unbounded, sees == visible::full ? heed::unbounded : 0};
+  on_tiles(state, s, sees, true,
+           [&](auto& in, auto const&... ms) { heed::attention(in.q, k, v, in.out, seen, ms...); });
 }
 
 // --- one modifier --------------------------------------------------------------------------------------------------
@@ -388,6 +394,11 @@ void register_all() {
     for (visible sees : {visible::full, visible::causal})
       benchmark::RegisterBenchmark((name_of("amx", s, sees) + "/rotary").c_str(), [&s, sees](benchmark::State& state) {
         turned_on_tiles(state, s, sees);
+      })->UseManualTime();
+  for (shape const& s : bench::squares)
+    for (visible sees : {visible::full, visible::causal})
+      benchmark::RegisterBenchmark((name_of("amx", s, sees) + "/int8").c_str(), [&s, sees](benchmark::State& state) {
+        codes_on_tiles(state, s, sees);
       })->UseManualTime();
 #endif
   for (bench::model const& m : bench::models)
