@@ -224,6 +224,17 @@ void on_tiles(benchmark::State& state, shape const& s, visible sees, bool beside
            [&](auto& in, auto const&... ms) { heed::attention(in.q, k, v, in.out, seen, ms...); });
 }
 
+[[maybe_unused]] void register_on_tiles(std::string const& name, shape const& s, visible sees) {
+  auto const add = [&](char const* what, auto run) {
+    benchmark::RegisterBenchmark((name + what).c_str(), [run, &s, sees](benchmark::State& state) {
+      run(state, s, sees);
+    })->UseManualTime();
+  };
+  add("", prefill_on_tiles);
+  add("/rotary", turned_on_tiles);
+  add("/int8", codes_on_tiles);
+}
+
 // --- one modifier --------------------------------------------------------------------------------------------------
 
 constexpr shape plain{"", 1, 1, 2048, 2048, 64};
@@ -387,19 +398,10 @@ void register_all() {
 #if defined(HEED_HAS_AMX)
   for (shape const& s : bench::squares)
     for (visible sees : {visible::full, visible::causal})
-      benchmark::RegisterBenchmark(name_of("amx", s, sees).c_str(), [&s, sees](benchmark::State& state) {
-        prefill_on_tiles(state, s, sees);
-      })->UseManualTime();
-  for (shape const& s : bench::squares)
-    for (visible sees : {visible::full, visible::causal})
-      benchmark::RegisterBenchmark((name_of("amx", s, sees) + "/rotary").c_str(), [&s, sees](benchmark::State& state) {
-        turned_on_tiles(state, s, sees);
-      })->UseManualTime();
-  for (shape const& s : bench::squares)
-    for (visible sees : {visible::full, visible::causal})
-      benchmark::RegisterBenchmark((name_of("amx", s, sees) + "/int8").c_str(), [&s, sees](benchmark::State& state) {
-        codes_on_tiles(state, s, sees);
-      })->UseManualTime();
+      register_on_tiles(name_of("amx", s, sees), s, sees);
+  for (bench::model const& m : bench::models)
+    if (m.call.heads_kv < m.call.heads_q && m.sees == visible::causal)
+      register_on_tiles(name_of("amx", m.call, m.sees), m.call, m.sees);
 #endif
   for (bench::model const& m : bench::models)
     benchmark::RegisterBenchmark(name_of("prefill", m.call, m.sees).c_str(), [&m](benchmark::State& state) {

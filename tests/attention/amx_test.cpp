@@ -224,6 +224,27 @@ TEST_CASE("On tiles, too, a hidden scale reaches no row", "[edges]") {
     }
 }
 
+TEST_CASE("On tiles heads that walk over their keys together keep the bits they have alone", "[identities]") {
+  if (!has_amx())
+    return;
+  with_amx const tiles{enable_amx()};
+  for (index q_len : {64, 100, 300}) {
+    brains const x({4, 8, 2, q_len, 500, 64, 64}, 83);
+    tensor<float, 4> out(x.result()), alone(x.result());
+    attention(x.q, x.k, x.v, out, causal{}, tiles);
+    auto const head = [](tensor<brain, 4> const& t, index b, index h) {
+      return view<brain const, 2>(&t(b, h, 0, 0), {t.extent(2), t.extent(3)});
+    };
+    for (index b = 0; b < 4; ++b)
+      for (index h = 0; h < 8; ++h)
+        attention(head(x.q, b, h), head(x.k, b, h / 4), head(x.v, b, h / 4),
+                  view<float, 2>(&alone(b, h, 0, 0), {q_len, 64}), causal{}, tiles);
+    INFO("q_len " << q_len);
+    CHECK(same_bits(out, alone));
+    CHECK(explain(x.q, x.k, x.v, causal{}, tiles).tasks == (q_len == 300 ? 32 : 8));
+  }
+}
+
 TEST_CASE("On tiles a maximum that moves late changes nothing but the sums' unit", "[reference]") {
   if (!has_amx())
     return;

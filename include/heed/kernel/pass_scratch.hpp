@@ -12,13 +12,15 @@
 namespace heed {
 HEED_ISA_BEGIN
 
-/// How a call is cut into tasks: by shape alone, so that bits do not depend on who runs them.
+/// How a call is cut into tasks: by shape alone, so that bits do not depend on who runs them. Lanes of a block hold rows of a
+/// set of `heads` query heads; a task has blocks of one set, or of several that share what is made of keys and values.
 template <real T>
 struct pass_shape {
   index blocks = 1;         // query blocks that walk together
-  index heads = 1;          // query heads that share a block
-  index head_sets = 1;      // per key head
-  index super_blocks = 1;   // per head set
+  index heads = 1;          // query heads that share a block: a set
+  index set_blocks = 1;     // query blocks of a set
+  index head_sets = 1;      // runs of sets that walk together, per key head
+  index super_blocks = 1;   // parts of such a run
   std::size_t scratch = 0;  // bytes a worker
 
   index tasks(problem<T> const& p) const { return p.batch * p.heads_kv * head_sets * super_blocks; }
