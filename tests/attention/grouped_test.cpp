@@ -3,6 +3,7 @@
 #include <heed/attention/attention.hpp>
 #include <heed/position/rotary.hpp>
 
+#include "attention/call.hpp"
 #include "support/compare.hpp"
 #include "support/random.hpp"
 
@@ -55,6 +56,31 @@ TEST_CASE("Heads that share converted keys keep the bits they have alone", "[ide
 TEST_CASE("Heads that share keys too many for a cache keep the bits they have alone", "[identities]") {
   check_alone<float>("long", {8, 1, 3, 70, 8200, 16}, true, causal{});
   check_alone<float>("short", {8, 1, 3, 70, 300, 16}, false, causal{});
+}
+
+TEST_CASE("Every stage acts on heads that walk over their keys together", "[reference]") {
+  example<float> in({4, 6, 2, 70, 131, 16, 24}, 133);
+  rotary const turn{frequencies::standard(16), layout::half};
+  CHECK(explain(in.q, in.k, in.v, turn).tasks < 24);  // of 24 heads
+  generator random(134);
+  auto const added = normal_tensor<float, 4>({4, 6, 70, 131}, random);
+  auto const gates = normal_tensor<float, 4>({4, 6, 70, 24}, random);
+  tensor<bool, 4> seen({1, 6, 70, 131});
+  for (index i = 0; i < seen.size(); ++i)
+    seen.data()[i] = random.chance(0.7);
+  int const lengths_of[] = {131, 80, 70, 1};
+  std::vector<double> const sinks{0.5, -3, 4, 1, 0, 2};
+  auto const check = [&](char const* what, auto const&... ms) { check_call(in, request(turn, ms...), what); };
+  check("plain");
+  check("causal, window, sink tokens", causal{}, window{30, 0}, sink_tokens{2});
+  check("lengths", lengths{lengths_of});
+  check("bias", bias{added}, causal{});
+  check("mask", mask{seen});
+  check("maps", softcap{3}, alibi::standard(6), score{bend{}});
+  check("sinks and a gate", sink_logits{sinks}, gate{gates});
+  check("row scale", log_n{64}, causal{});
+  check("l2", l2_softmax{});
+  check("squared relu", squared_relu{row_sum{}}, causal{});
 }
 
 TEST_CASE("Heads of few groups have tasks of their own", "[resources]") {
