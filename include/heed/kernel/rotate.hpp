@@ -254,7 +254,7 @@ class rotator {
       return;
     position_ = position;
     if (position != std::floor(position) || std::fabs(position) > 0x1p53) {
-      fill(now_, position);
+      fill_scaled(now_, position);
       whole_ = std::numeric_limits<double>::quiet_NaN();
       write_tables();
       return;
@@ -262,7 +262,7 @@ class rotator {
     double const synced = std::floor(position / sync) * sync;
     double const start = std::floor(position / stride) * stride;
     if (synced != synced_ || start < stride_start_position_) {
-      fill(stride_start_, synced);
+      fill_scaled(stride_start_, synced);
       synced_ = stride_start_position_ = synced;
       whole_ = std::numeric_limits<double>::quiet_NaN();
     }
@@ -326,6 +326,14 @@ class rotator {
   void fill(complex const& to, double position) const {
     impl::cos_sin(position, what_.theta, what_.pairs, to.cos, to.sin);
   }
+  /// Times the attention factor, which further turns keep.
+  void fill_scaled(complex const& to, double position) const {
+    fill(to, position);
+    for (index t = 0; t < what_.pairs; ++t) {
+      to.cos[t] *= what_.attention_factor;
+      to.sin[t] *= what_.attention_factor;
+    }
+  }
 
   struct turn {
     batch<double> cos, sin;
@@ -376,11 +384,10 @@ class rotator {
 
   /// The tables as `rotate` wants them: (c, s) a pair in the half layout, (c, c) and (−s, s) interleaved.
   HEED_ALWAYS_INLINE void write(turn const (&from)[turns], index t) {
-    batch<double> const factor(what_.attention_factor);
     batch<double> c[turns], s[turns];
     unroll<turns>([&](int i) HEED_LAMBDA_INLINE {
-      c[i] = from[i].cos * factor;
-      s[i] = from[i].sin * factor;
+      c[i] = from[i].cos;
+      s[i] = from[i].sin;
     });
     if (!what_.interleaved) {
       impl::store_rounded(cos_ + t, c);
