@@ -22,8 +22,9 @@ using int8 = std::int8_t;
 /// | scales | codes' without dim, or with dim / block in its place | any, 0 too |
 ///
 /// - k, v or both of `attention`; the other tensors are float, half or bfloat16.
-/// - Long prompts widen a block of keys at a time. Few rows widen in registers where a row has one scale, which then
-///   enters its score and its weight instead of its channels, or multiply codes on AMX tiles (`with_amx`); `explain` tells.
+/// - Long prompts widen a block of keys at a time; for AMX tiles (`with_amx`), beside bfloat16 queries, they round it to
+///   bfloat16. Few rows widen in registers where a row has one scale, which then enters its score and its weight instead of
+///   its channels, or multiply codes on tiles. `explain` tells.
 /// - A scale may be anything; one that belongs to a hidden key, NaN included, reaches no row. Copies no element.
 /// @throws argument_error if the scales' extents do not go with the codes', or `block` does not divide dim
 template <class T = int8, int Rank = 4>
