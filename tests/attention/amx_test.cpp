@@ -380,17 +380,22 @@ TEST_CASE("Without a permit a call keeps its bits", "[contract]") {
 }
 
 TEST_CASE("On tiles every executor gives the same bits, within the workspace", "[resources]") {
-  brains const x({2, 4, 2, 600, 300, 64, 64}, 61);
-  tensor<brain, 4> alone(x.result()), shared(x.result());
   with_amx const tiles{enable_amx()};
   Eigen::ThreadPool threads(3);
   thread_pool pool(threads);
-  attention(x.q, x.k, x.v, alone, causal{}, tiles);
-  auto const plan = explain(x.q, x.k, x.v, causal{}, tiles, on{pool});
-  workspace room(plan.workspace_bytes);
-  attention(x.q, x.k, x.v, shared, causal{}, tiles, on{pool}, with{room});
-  CHECK(same_bits(alone, shared));
-  CHECK(plan.scratch_bytes <= std::size_t{1} << 20);
+  for (index q_len : {600, 70})
+    for (index seen : {unbounded, index{40}}) {
+      brains const x({2, 4, 2, q_len, 300, 64, 64}, 61);
+      tensor<brain, 4> alone(x.result()), shared(x.result());
+      window const some{seen, 0};
+      attention(x.q, x.k, x.v, alone, some, tiles);
+      auto const plan = explain(x.q, x.k, x.v, some, tiles, on{pool});
+      workspace room(plan.workspace_bytes);
+      attention(x.q, x.k, x.v, shared, some, tiles, on{pool}, with{room});
+      INFO("q_len " << q_len << ", window " << seen);
+      CHECK(same_bits(alone, shared));
+      CHECK(plan.scratch_bytes <= std::size_t{1} << 20);
+    }
 }
 
 }  // namespace heed::test

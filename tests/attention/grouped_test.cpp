@@ -1,6 +1,7 @@
 #include "support/catch.hpp"
 
 #include <heed/attention/attention.hpp>
+#include <heed/core/thread_pool.hpp>
 #include <heed/position/rotary.hpp>
 
 #include "attention/call.hpp"
@@ -83,13 +84,18 @@ TEST_CASE("Every stage acts on heads that walk over their keys together", "[refe
   check("squared relu", squared_relu{row_sum{}}, causal{});
 }
 
-TEST_CASE("Heads of few groups have tasks of their own", "[resources]") {
-  check_alone<Eigen::half>("one key head", {1, 1, 8, 64, 150, 40}, false);
-  check_alone<Eigen::half>("two key heads", {1, 2, 8, 64, 150, 40}, true);  // two by two
+TEST_CASE("Heads walk together only as far as workers have enough to do", "[resources]") {
   generator random(132);
   auto const q = normal_tensor<Eigen::half, 4>({1, 16, 64, 40}, random);
   auto const k = normal_tensor<Eigen::half, 4>({1, 2, 150, 40}, random);
-  CHECK(explain(q, k, k).tasks == 8);
+  Eigen::ThreadPool threads(3);
+  thread_pool pool(threads);
+  tensor<Eigen::half, 4> alone(q.extents()), shared(q.extents());
+  attention(q, k, k, alone, causal{});
+  attention(q, k, k, shared, causal{}, on{pool});
+  CHECK(same_bits(alone, shared));
+  CHECK(explain(q, k, k, causal{}).tasks <= 4);  // at least four of eight heads a task
+  CHECK(explain(q, k, k, causal{}, on{pool}).tasks >= std::min<index>(16, 4 * pool.concurrency()));
 }
 
 }  // namespace heed::test

@@ -23,7 +23,8 @@ class pass {
   /// instead of 7, on tiles with 64 channels 12 to 19 % instead of 18 to 25.
   static constexpr index long_prompt = 2048;
 
-  static pass_shape<T> shape(problem<T> const& p) {
+  /// @param concurrency how many workers want tasks; no bit of a result tells
+  static pass_shape<T> shape(problem<T> const& p, int concurrency) {
     pass_shape<T> s;
     s.heads = p.q_len < width && !p.distinct_heads ? p.group() : 1;
     s.head_sets = p.group() / s.heads;
@@ -35,7 +36,8 @@ class pass {
     bool const near = !shares(p) && p.kv_len * (p.dim + p.dim_v) * index{sizeof(T)} <= near_bytes;
     index const most = converts && p.q_len * p.group() >= long_prompt ? 2 * usual : usual;
     s.blocks = std::max<index>(1, std::min({fitting, p.additive() && near ? most_blocks_on_planes<T> : most, needed}));
-    bool const joins = !near && s.head_sets > 1;
+    // On tiles, steps of 32 keys begin where a task's window does: what shares a task would show in the bits.
+    bool const joins = !near && s.head_sets > 1 && !(p.on_tiles && p.said.left != unbounded);
     if (rows <= short_prompt && !shares(p) && !joins && none + one <= HEED_STACK_SCRATCH_BYTES)
       s.blocks = std::min(s.blocks, static_cast<index>((HEED_STACK_SCRATCH_BYTES - none) / one));
     s.set_blocks = needed;
@@ -43,7 +45,7 @@ class pass {
     if (s.super_blocks > 1)  // tasks of one length
       s.blocks = (needed + s.super_blocks - 1) / s.super_blocks;
     if (joins && s.super_blocks == 1)
-      join_sets(p, s, std::max<index>(1, std::min(fitting, most) / s.blocks));
+      join_sets(p, s, std::max<index>(1, std::min(fitting, most) / s.blocks), concurrency);
     s.scratch = none + static_cast<std::size_t>(s.blocks) * one;
     return s;
   }
@@ -79,17 +81,17 @@ class pass {
 
  private:
   static constexpr int most_segments = 2 * block_vectors<T>;
-  /// Sets of heads join in a task only as long as a call has so many of them.
-  static constexpr index least_tasks = 8;
+  /// Sets of heads join in a task only as long as each of several workers has so many of them.
+  static constexpr index tasks_a_worker = 4;
 
   /// Up to `most` sets of a group, each of s.blocks blocks, walk over their keys together: 64 rows of 32 heads on eight, 2048
   /// keys of 128 channels, then take 6 % less time, beside 8192 keys 20 %; where int8 is widened 17 %, on tiles 45 %.
-  static void join_sets(problem<T> const& p, pass_shape<T>& s, index most) {
+  static void join_sets(problem<T> const& p, pass_shape<T>& s, index most, int concurrency) {
     index const sets = s.head_sets, pairs = std::max<index>(1, p.batch * p.heads_kv);
-    index const runs = std::clamp<index>((least_tasks + pairs - 1) / pairs, (sets + most - 1) / most, sets);
-    index const joined = (sets + runs - 1) / runs;
+    index const wanted = concurrency > 1 ? tasks_a_worker * concurrency : 1;
+    index const joined = std::clamp<index>(pairs * sets / wanted, 1, std::min(most, sets));
     s.head_sets = (sets + joined - 1) / joined;
-    s.blocks *= joined;
+    s.blocks *= (sets + s.head_sets - 1) / s.head_sets;
   }
 
   /// Brings the query blocks of a task, of a part of one set or of whole ones, and returns how many.

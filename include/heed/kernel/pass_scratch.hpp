@@ -12,8 +12,8 @@
 namespace heed {
 HEED_ISA_BEGIN
 
-/// How a call is cut into tasks: by shape alone, so that bits do not depend on who runs them. Lanes of a block hold rows of a
-/// set of `heads` query heads; a task has blocks of one set, or of several that share what is made of keys and values.
+/// How a call is cut into tasks, whose bits do not depend on the cut. Lanes of a block hold rows of a set of `heads` query
+/// heads; a task has blocks of one set, or of several that share what is made of keys and values.
 template <real T>
 struct pass_shape {
   index blocks = 1;         // query blocks that walk together
