@@ -426,8 +426,8 @@ void register_all() {
           ->UseManualTime();
 #endif
   }
-  // A fixed number of samples: judged by the time of one call, too many would be taken.
   benchmark::RegisterBenchmark("limits/fed", fed_peak)->UseManualTime();
+  // A fixed number of samples: judged by the time of one call, too many would be taken.
   benchmark::RegisterBenchmark("fixed_cost", fixed_cost)->UseManualTime()->Iterations(300);
 }
 
