@@ -26,8 +26,8 @@ struct plan {
   index splits = 0;                 // the most pieces that a row's keys are cut into
   std::size_t scratch_bytes = 0;    // a worker's
   std::size_t workspace_bytes = 0;  // all of it
-  std::string queries, keys, values,
-      results;           // "in place", "… widened in registers", "… on tiles", or what is converted and why
+  // Of each: "in place", "… widened in registers", "… on tiles", or what is converted and why.
+  std::string queries, keys, values, results;
   std::string products;  // what multiplies: "float", "AMX tiles", and why not tiles where they were asked for
   index offset = 0;      // position of query 0 in batch 0
 };

@@ -20,7 +20,7 @@ class pass {
   /// as they fit the stack.
   static constexpr index short_prompt = 128;
   /// From this many on, twice as many blocks walk together where keys or values are converted: rotary then costs 5 %
-  /// instead of 7, on tiles with 64 channels 12 to 19 % instead of 18 to 25.
+  /// instead of 7, on tiles with 64 channels 12 to 19 % instead of 18 to 25 (programs of both in turns).
   static constexpr index long_prompt = 2048;
 
   /// @param concurrency how many workers want tasks; no bit of a result tells
@@ -40,7 +40,6 @@ class pass {
     bool const joins = !near && s.head_sets > 1 && !(p.on_tiles && p.said.left != unbounded);
     if (rows <= short_prompt && !shares(p) && !joins && none + one <= HEED_STACK_SCRATCH_BYTES)
       s.blocks = std::min(s.blocks, static_cast<index>((HEED_STACK_SCRATCH_BYTES - none) / one));
-    s.set_blocks = needed;
     s.super_blocks = (needed + s.blocks - 1) / s.blocks;
     if (s.super_blocks > 1)  // tasks of one length
       s.blocks = (needed + s.super_blocks - 1) / s.super_blocks;
@@ -54,7 +53,7 @@ class pass {
   static pass_shape<T> one_block_shape(problem<T> const& p) {
     pass_shape<T> s;
     s.head_sets = p.group();
-    s.super_blocks = s.set_blocks = (p.q_len + width - 1) / width;
+    s.super_blocks = (p.q_len + width - 1) / width;
     s.scratch = pass_scratch<T>::bytes(p, 1);
     return s;
   }
@@ -81,11 +80,13 @@ class pass {
 
  private:
   static constexpr int most_segments = 2 * block_vectors<T>;
-  /// Sets of heads join in a task only as long as each of several workers has so many of them.
+  /// Sets of heads join in a task only as long as each of several workers has so many tasks: whoever ends last then keeps
+  /// the others waiting for a quarter of its work at most.
   static constexpr index tasks_a_worker = 4;
 
   /// Up to `most` sets of a group, each of s.blocks blocks, walk over their keys together: 64 rows of 32 heads on eight, 2048
-  /// keys of 128 channels, then take 6 % less time, beside 8192 keys 20 %; where int8 is widened 17 %, on tiles 45 %.
+  /// keys of 128 channels, then take 2 to 7 % less time, beside 8192 keys 20 %; where int8 is widened 17 %, on tiles 45 %
+  /// (programs with and without, in turns).
   static void join_sets(problem<T> const& p, pass_shape<T>& s, index most, int concurrency) {
     index const sets = s.head_sets, pairs = std::max<index>(1, p.batch * p.heads_kv);
     index const wanted = concurrency > 1 ? tasks_a_worker * concurrency : 1;
@@ -104,13 +105,14 @@ class pass {
     band_ = call_.band_of(batch_);
     index const sets = call_.group() / shape_.heads, sets_of_run = (sets + shape_.head_sets - 1) / shape_.head_sets;
     index const first_set = run * sets_of_run, first = part * shape_.blocks;
-    index const all = std::min(sets_of_run, sets - first_set) * shape_.set_blocks;
+    index const set_blocks = (call_.q_len * shape_.heads + width - 1) / width;
+    index const all = std::min(sets_of_run, sets - first_set) * set_blocks;
     index const blocks = std::min(shape_.blocks, all - first);
     for (index i = 0; i < blocks; ++i) {
       query_block<T>& block = own_.blocks[i];
-      index const at = first + i, set = first_set + at / shape_.set_blocks;
+      index const at = first + i, set = first_set + at / set_blocks;
       lane_order const order{shape_.heads, key_head_ * call_.group() + set * shape_.heads, call_.q_len};
-      own_.packer.pack(block, order, batch_, at % shape_.set_blocks * width, band_);
+      own_.packer.pack(block, order, batch_, at % set_blocks * width, band_);
       block.output = own_.writer.lines(block);
       if constexpr (OnTiles)
         own_.products.pack(block, own_.packer, band_);

@@ -12,13 +12,13 @@
 namespace heed {
 HEED_ISA_BEGIN
 
-/// How a call is cut into tasks, whose bits do not depend on the cut. Lanes of a block hold rows of a set of `heads` query
+/// How a call is cut into tasks. It may depend on how many workers there are only where bits do not depend on it: on tiles
+/// with a window they would, and there it goes by shape alone. Lanes of a block hold rows of a set of `heads` query
 /// heads; a task has blocks of one set, or of several that share what is made of keys and values.
 template <real T>
 struct pass_shape {
   index blocks = 1;         // query blocks that walk together
   index heads = 1;          // query heads that share a block: a set
-  index set_blocks = 1;     // query blocks of a set
   index head_sets = 1;      // runs of sets that walk together, per key head
   index super_blocks = 1;   // parts of such a run
   std::size_t scratch = 0;  // bytes a worker
