@@ -33,6 +33,22 @@ struct brains {
   index_array<4> result() const { return {q.extent(0), q.extent(1), q.extent(2), v.extent(3)}; }
 };
 
+/// 70 queries, 133 keys and values whose channels lie far apart.
+struct columns {
+  tensor<brain, 4> q, k, v;
+
+  explicit columns(std::uint64_t seed) {
+    generator random(seed);
+    q = normal_tensor<brain, 4>({1, 2, 64, 70}, random);
+    k = normal_tensor<brain, 4>({1, 2, 64, 133}, random);
+    v = normal_tensor<brain, 4>({1, 2, 33, 133}, random);
+  }
+  static view<brain const, 4> rows(tensor<brain, 4> const& x) {
+    return {
+        x.data(), {1, x.extent(1), x.extent(3), x.extent(2)}, {x.size(), x.extent(2) * x.extent(3), 1, x.extent(3)}};
+  }
+};
+
 /// Weights are rounded to 8 bits, above and below the fraction line; the rest is float.
 template <class Q, class K, class V, class... Ms>
 void check_views(char const* name, Q const& q, K const& k, V const& v, Ms const&... ms) {
@@ -106,25 +122,22 @@ TEST_CASE("On tiles queries and keys are turned, too", "[reference]") {
   rotary const half{frequencies::standard(64), layout::half},
       interleaved{frequencies::standard(64), layout::interleaved};
   brains const x({2, 4, 2, 83, 299, 64, 48}, 71);
+  generator random(72);
   check("half", x, half, causal{});
   check("interleaved", x, interleaved, causal{}, offset{100});
   check("a window", x, half, window{40, 3});
-  check("lengths and a bias", x, half, softcap{5}, log_n{64});
+  auto const some = normal_tensor<float, 4>({1, 4, 83, 299}, random);
+  int const lengths_of[] = {299, 130};
+  check("lengths and a bias", x, half, lengths{lengths_of}, offset{0}, bias{some});
+  check("softcap and row scale", x, half, softcap{5}, log_n{64});
   check("channels that stay", brains({1, 2, 1, 70, 130, 96, 32}, 72), half);
   check("channels that fill no step", brains({1, 2, 2, 33, 65, 72, 40}, 73), interleaved, causal{});
   check("few channels", brains({1, 1, 1, 20, 50, 2, 2}, 74), rotary{frequencies::standard(2), layout::half});
   check("an attention factor", x, rotary{frequencies(std::vector<double>{1, 0.2}, 1.4), layout::half}, causal{});
   check("many keys", brains({1, 1, 1, 70, 2500, 32, 32}, 75), rotary{frequencies::standard(32), layout::half},
         causal{});
-  generator random(76);
-  auto const q = normal_tensor<brain, 4>({1, 2, 64, 70}, random);
-  auto const k = normal_tensor<brain, 4>({1, 2, 64, 133}, random);
-  auto const v = normal_tensor<brain, 4>({1, 2, 33, 133}, random);
-  auto const columns = [](tensor<brain, 4> const& t) {
-    return view<brain const, 4>(t.data(), {1, t.extent(1), t.extent(3), t.extent(2)},
-                                {t.size(), t.extent(2) * t.extent(3), 1, t.extent(3)});
-  };
-  check_views("columns", columns(q), columns(k), columns(v), causal{}, half);
+  columns const c(76);
+  check_views("columns", c.rows(c.q), c.rows(c.k), c.rows(c.v), causal{}, half);
 }
 
 TEST_CASE("On tiles turned rows are rows turned before, to the bit", "[identities]") {
@@ -284,15 +297,8 @@ TEST_CASE("On tiles the row sum takes weights in as the product does: equal valu
 TEST_CASE("Tiles take any strides", "[contract]") {
   if (!has_amx())
     return;
-  generator random(21);
-  auto const q = normal_tensor<brain, 4>({1, 2, 64, 70}, random);
-  auto const k = normal_tensor<brain, 4>({1, 2, 64, 133}, random);
-  auto const v = normal_tensor<brain, 4>({1, 2, 33, 133}, random);
-  auto const turned = [](tensor<brain, 4> const& x) {
-    return view<brain const, 4>(x.data(), {1, x.extent(1), x.extent(3), x.extent(2)},
-                                {x.size(), x.extent(2) * x.extent(3), 1, x.extent(3)});
-  };
-  check_views("columns", turned(q), turned(k), turned(v), causal{});
+  columns const c(21);
+  check_views("columns", c.rows(c.q), c.rows(c.k), c.rows(c.v), causal{});
 }
 
 TEST_CASE("On tiles, too, nothing hidden reaches a row", "[edges]") {
