@@ -5,7 +5,7 @@
 #include <heed/attention/attention.hpp>
 #include <heed/cache/quantized.hpp>
 #include <heed/core/thread_pool.hpp>
-#include <heed/position/rotary.hpp>
+#include <heed/position/rerope.hpp>
 
 #include <cstdint>
 #include <memory>
@@ -20,8 +20,8 @@
 /// - limits/fed: multiply-adds with the loads of a register tile from the first-level cache, as a share of the peak, which
 ///   has none: what a product can reach.
 /// - amx/<shape>: bfloat16 on tiles, where the build has them; of_peak is of fp32's, tile_gflops the tiles' own.
-/// - amx/…/rotary, amx/…/int8: queries and keys turned on the way, int8 keys and values beside bfloat16 queries; of_plain is
-///   the time of bfloat16 on tiles ÷ theirs.
+/// - amx/…/rotary, amx/…/rerope, amx/…/int8: queries and keys turned on the way, rectified from a quarter of the keys on, int8
+///   keys and values beside bfloat16 queries; of_plain is the time of bfloat16 on tiles ÷ theirs.
 /// - modifier/<name>: one modifier at dim 64, 2048 × 2048, full; of_plain: time without it ÷ time with it.
 /// - decode/<shape>/<storage>: one new token; gbytes, and against a read of the same keys and values
 ///   bandwidth_gbytes and of_bandwidth.
@@ -211,9 +211,18 @@ void on_tiles(benchmark::State& state, shape const& s, visible sees, bool beside
   on_tiles(state, s, sees, false, [&](auto& in, auto const&... ms) { in.attend(s, sees, ms...); });
 }
 
-[[maybe_unused]] void turned_on_tiles(benchmark::State& state, shape const& s, visible sees) {
+template <class Code>
+void turned_on_tiles(benchmark::State& state, shape const& s, visible sees, Code const& code) {
+  on_tiles(state, s, sees, true, [&](auto& in, auto const&... ms) { in.attend(s, sees, code, ms...); });
+}
+
+[[maybe_unused]] void rotary_on_tiles(benchmark::State& state, shape const& s, visible sees) {
+  turned_on_tiles(state, s, sees, heed::rotary{heed::frequencies::standard(s.dim), heed::layout::half});
+}
+
+[[maybe_unused]] void rerope_on_tiles(benchmark::State& state, shape const& s, visible sees) {
   heed::rotary const turn{heed::frequencies::standard(s.dim), heed::layout::half};
-  on_tiles(state, s, sees, true, [&](auto& in, auto const&... ms) { in.attend(s, sees, turn, ms...); });
+  turned_on_tiles(state, s, sees, heed::rerope{turn, static_cast<double>(s.kv_len) / 4});
 }
 
 [[maybe_unused]] void codes_on_tiles(benchmark::State& state, shape const& s, visible sees) {
@@ -231,7 +240,8 @@ void on_tiles(benchmark::State& state, shape const& s, visible sees, bool beside
     })->UseManualTime();
   };
   add("", prefill_on_tiles);
-  add("/rotary", turned_on_tiles);
+  add("/rotary", rotary_on_tiles);
+  add("/rerope", rerope_on_tiles);
   add("/int8", codes_on_tiles);
 }
 

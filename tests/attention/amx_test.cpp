@@ -8,6 +8,7 @@
 #include <heed/position/rotary.hpp>
 #include <heed/reference/attention.hpp>
 
+#include "core/guard_pages.hpp"
 #include "support/compare.hpp"
 #include "support/random.hpp"
 
@@ -67,6 +68,23 @@ template <class... Ms>
 void check(char const* name, brains const& x, Ms const&... ms) {
   check_views(name, x.q, x.k, x.v, ms...);
 }
+
+/// int8 keys and values, a scale a row.
+struct coded {
+  tensor<int8, 4> codes;
+  tensor<float, 3> scales;
+
+  explicit coded(tensor<brain, 4> const& x) : codes(x.extents()), scales({x.extent(0), x.extent(1), x.extent(2)}) {
+    quantize(x, codes, scales);
+  }
+  auto view() const { return quantized_view(codes, scales); }
+  tensor<brain, 4> rounded() const {
+    tensor<brain, 4> to(codes.extents());
+    for (index i = 0; i < to.size(); ++i)
+      to.data()[i] = brain(static_cast<float>(codes.data()[i]) * scales.data()[i / codes.extent(3)]);
+    return to;
+  }
+};
 
 }  // namespace
 
@@ -177,22 +195,97 @@ TEST_CASE("On tiles a cache's keys are turned once, by the cache", "[identities]
   CHECK(same_bits(out, plain));
 }
 
-/// int8 keys and values, a scale a row.
-struct coded {
-  tensor<int8, 4> codes;
-  tensor<float, 3> scales;
+/// The three rectified codes.
+template <class Check>
+void for_each_code(rotary const& turn, double window, Check const& check) {
+  check("rerope", rerope{turn, window});
+  check("leaky_rerope", leaky_rerope{turn, window, 5});
+  check("self_extend", self_extend{turn, window, 4});
+}
 
-  explicit coded(tensor<brain, 4> const& x) : codes(x.extents()), scales({x.extent(0), x.extent(1), x.extent(2)}) {
-    quantize(x, codes, scales);
+TEST_CASE("On tiles each distance of a rectified code has its product", "[reference]") {
+  if (!has_amx())
+    return;
+  brains const x({2, 4, 2, 83, 299, 64, 48}, 91), narrow({1, 2, 2, 70, 130, 72, 40}, 92);
+  coded const k(x.k), v(x.v);
+  rotary const turn{frequencies::standard(64), layout::half},
+      other{frequencies(std::vector<double>{1, 0.2, 0.03}, 1.2), layout::interleaved};
+  generator random(93);
+  auto const some = normal_tensor<float, 4>({1, 4, 83, 299}, random);
+  for (double window : {1.0, 7.5, 40.0, 130.0})
+    for_each_code(turn, window, [&](char const* name, auto const& code) {
+      INFO("window " << window);
+      check(name, x, code, causal{});
+      check(name, x, code);  // both ways: far ahead, too
+      check(name, x, code, heed::window{60, 9}, offset{100});
+      check(name, x, code, causal{}, heed::window{90, 0}, sink_tokens{3}, log_n_beyond{64});
+      check(name, x, code, bias{some}, softcap{6});
+      check_views(name, x.q, k.view(), v.view(), code, causal{});
+    });
+  for_each_code(other, 33, [&](char const* name, auto const& code) { check(name, narrow, code, causal{}); });
+  columns const c(94);
+  for_each_code(turn, 20, [&](char const* name, auto const& code) {
+    check_views(name, c.rows(c.q), c.rows(c.k), c.rows(c.v), code);
+  });
+}
+
+TEST_CASE("On tiles rectified rows where one product is all are rows of that product, to the bit", "[identities]") {
+  if (!has_amx())
+    return;
+  with_amx const tiles{enable_amx()};
+  brains const x({1, 4, 2, 70, 300, 64, 48}, 95);
+  rotary const turn{frequencies::standard(64), layout::half};
+  tensor<float, 4> out(x.result()), expected(x.result());
+  for_each_code(turn, 400, [&](char const* name, auto const& code) {
+    attention(x.q, x.k, x.v, out, code, causal{}, tiles);
+    attention(x.q, x.k, x.v, expected, turn, causal{}, tiles);
+    INFO(name);
+    CHECK(same_bits(out, expected));
+  });
+  attention(x.q, x.k, x.v, out, rerope{turn, 50}, offset{350}, tiles);
+  brains turned = x;
+  turn.apply(turned.q, std::vector<double>(70, 50));
+  attention(turned.q, x.k, x.v, expected, tiles);
+  CHECK(same_bits(out, expected));
+}
+
+TEST_CASE("On tiles a rectified row does not depend on the rows beside it", "[identities]") {
+  if (!has_amx())
+    return;
+  with_amx const tiles{enable_amx()};
+  brains const x({1, 2, 1, 300, 500, 64, 32}, 96);
+  rotary const turn{frequencies::standard(64), layout::half};
+  for_each_code(turn, 77, [&](char const* name, auto const& code) {
+    tensor<float, 4> all(x.result()), part({1, 2, 41, 32});
+    attention(x.q, x.k, x.v, all, code, causal{}, tiles);
+    view<brain const, 4> const rows(&x.q(0, 0, 100, 0), {1, 2, 41, 64}, x.q.strides());
+    attention(rows, x.k, x.v, part, code, causal{}, offset{300}, tiles);
+    INFO(name);
+    for (index h = 0; h < 2; ++h)
+      CHECK(std::equal(&part(0, h, 0, 0), &part(0, h, 0, 0) + 41 * 32, &all(0, h, 100, 0)));
+  });
+}
+
+TEST_CASE("On tiles a rectified cache's near keys are turned once, by the cache", "[identities]") {
+  if (!has_amx())
+    return;
+  with_amx const tiles{enable_amx()};
+  brains const x({1, 4, 2, 40, 200, 64, 64}, 97);
+  rotary const turn{frequencies::standard(64), layout::half};
+  auto const rows = [](tensor<brain, 4> const& t) {
+    return view<brain const, 3>(t.data(), {t.extent(1), t.extent(2), t.extent(3)});
+  };
+  tensor<float, 4> out(x.result()), plain(x.result());
+  for (index window : {90, 30}) {  // with the rows' own 40: more and fewer than the cache keeps
+    rerope const code{turn, static_cast<double>(window)};
+    kv_cache<brain> cache(2, 64, 64, 200, code);
+    cache.append(rows(x.k), rows(x.v));
+    attention(rows(x.q), cache, view<float, 3>(out.data(), {4, 40, 64}), causal{}, tiles);
+    attention(x.q, x.k, x.v, plain, code, causal{}, tiles);
+    INFO("window " << window);
+    CHECK(same_bits(out, plain));
   }
-  auto view() const { return quantized_view(codes, scales); }
-  tensor<brain, 4> rounded() const {
-    tensor<brain, 4> to(codes.extents());
-    for (index i = 0; i < to.size(); ++i)
-      to.data()[i] = brain(static_cast<float>(codes.data()[i]) * scales.data()[i / codes.extent(3)]);
-    return to;
-  }
-};
+}
 
 TEST_CASE("On tiles int8 keys and values are rounded to bfloat16 beside bfloat16 queries", "[reference][identities]") {
   if (!has_amx())
@@ -301,6 +394,26 @@ TEST_CASE("Tiles take any strides", "[contract]") {
   check_views("columns", c.rows(c.q), c.rows(c.k), c.rows(c.v), causal{});
 }
 
+TEST_CASE("Tiles read no row before the first key or behind the last", "[resources]") {
+  if (!has_amx())
+    return;
+  with_amx const tiles{enable_amx()};
+  for (index kv_len : {15, 16, 17, 33, 63})
+    for (bool front : {true, false}) {
+      brains const x({1, 1, 1, 20, kv_len, 32, 32}, 22);
+      guard_pages const pages[2];
+      auto const moved = [&](tensor<brain, 4> const& rows, guard_pages const& to) {
+        brain* const at = front ? to.front<brain>() : to.back<brain>(rows.size());
+        std::copy_n(rows.data(), rows.size(), at);
+        return view<brain const, 4>(at, rows.extents(), rows.strides());
+      };
+      tensor<float, 4> out(x.result()), expected(x.result());
+      attention(x.q, x.k, x.v, expected, tiles);
+      attention(x.q, moved(x.k, pages[0]), moved(x.v, pages[1]), out, tiles);
+      CHECK(same_bits(out, expected));
+    }
+}
+
 TEST_CASE("On tiles, too, nothing hidden reaches a row", "[edges]") {
   if (!has_amx())
     return;
@@ -329,6 +442,7 @@ TEST_CASE("On tiles, too, nothing hidden reaches a row", "[edges]") {
   };
   check_rows();
   check_rows(turn);
+  check_rows(rerope{turn, 20});
 }
 
 TEST_CASE("On tiles a NaN of one query stays in its row", "[edges]") {
@@ -373,8 +487,7 @@ TEST_CASE("explain tells the products, and why not tiles", "[contract]") {
   CHECK(explain(x.q, x.k, codes.view(), asked).products == "AMX tiles, bfloat16");
   CHECK(explain(x.q, x.k, codes.view(), asked).values ==
         "int8 widened, a scale a row, a block at a time, rounded to bfloat16 on tiles");
-  CHECK(products(x.q, asked, rerope{turned, 8}) ==
-        "float; no AMX tiles: rectified positions choose between products in float");
+  CHECK(products(x.q, asked, rerope{turned, 8}) == "AMX tiles, bfloat16");
 }
 
 TEST_CASE("Without a permit a call keeps its bits", "[contract]") {

@@ -114,9 +114,9 @@ struct with {
 ///
 /// A key head has rows = q_len · heads_q / heads_kv.
 ///
-/// - rows > 8, q of bfloat16, k and v of bfloat16 or int8: both products, but of the rectified codes (rerope, …). Weights
-///   are rounded to bfloat16 as they enter value product and row sum, and so are queries and keys that `rotary` turns, and
-///   int8 codes times their scales; tiles take subnormal numbers as 0.
+/// - rows > 8, q of bfloat16, k and v of bfloat16 or int8: both products. Weights are rounded to bfloat16 as they enter value
+///   product and row sum, and so are queries and keys that a position code turns, and int8 codes times their scales; tiles
+///   take subnormal numbers as 0.
 /// - 2 ≤ rows ≤ 8 and keys or values of int8, with a scale a row, a multiple of 64 channels and 32 keys or more: the
 ///   product with each of them. Queries and weights are held to 2⁻²² of the greatest in their row, which keeps the bound of
 ///   float products; a row that is not finite is multiplied in float, alone.

@@ -255,7 +255,7 @@ class pass {
       bool const scaled = rows.begin >= plain;
       rows.end = scaled ? keys.end : std::min(rows.begin + keys_of_scores, plain);
       T* const s = own_.s + (scaled ? rows.begin * width : 0);
-      tiles.score(rows, s);
+      score_on_tiles(block, rows, s);
       auto const follow_maximum = [&] {
         std::fill_n(own_.maximum, width, -std::numeric_limits<T>::infinity());
         if (scaled)
@@ -281,6 +281,15 @@ class pass {
     bool const hides = mixed || Maps::hide_keys || call_.additive();
     if (!tiles.finite())
       tiles.add_not_finite(hides ? own_.seen : nullptr, plain);
+  }
+
+  /// Scores of these keys, not yet scaled: key rows.begin at s. 32 keys and two lane vectors at a time, as products come.
+  void score_on_tiles(query_block<T> const& block, key_range rows, T* s) {
+    for (index row = rows.begin; row < rows.end; row += impl::tile_pairs)
+      for (int half = 0; half < own_.products.halves(); ++half)
+        if (own_.products.meets(half, row))
+          products_of<true>(block, {row, row + impl::tile_pairs, 2 * half, own_.products.vectors(half)},
+                            s + (row - rows.begin) * width, nullptr);
   }
 
   /// The end of the keys from the first on, in whole steps, that every row of the block sees.
@@ -384,79 +393,89 @@ class pass {
   }
 
   /// Scores of a part, and the maxima of those lane vectors that see all of it: hidden scores must not raise them.
-  void score(query_block<T>& block, segment const& part, T* maximum) {
+  void score(query_block<T> const& block, segment const& part, T* maximum) {
+    T* const s = own_.s + part.begin * width;
     if (maximum == nullptr || part.mixed == 0)
-      return products_of(block, part, maximum);
+      return products_of<false>(block, part, s, maximum);
     alignas(64) T before[static_cast<std::size_t>(width)];
     std::copy_n(maximum, width, before);
-    products_of(block, part, maximum);
+    products_of<false>(block, part, s, maximum);
     for (int v = 0; v < block.vectors; ++v)
       if (part.is_mixed(v))
         std::copy_n(before + v * lanes<T>, lanes<T>, maximum + v * lanes<T>);
   }
 
-  void products_of(query_block<T>& block, segment const& part, T* maximum) {
+  /// The product, or those, that the distances of a part ask for: its first key at s.
+  template <bool OnTiles>
+  void products_of(query_block<T> const& block, segment const& part, T* s, T* maximum) {
     if (!call_.position.has_far())
-      return product(block, part, position_code::near, own_.s, maximum);
+      return product<OnTiles>(block, part, position_code::near, s, maximum);
     int const vector_end = part.first + part.count - 1;
     index const nearest = band_.position(block.first_row(part.first)) - (block_begin_ + part.end - 1);
     index const farthest = band_.position(block.last_row(vector_end)) - (block_begin_ + part.begin);
     index const least = band_.causal ? std::max<index>(nearest, 0) : nearest;
     auto const low = call_.position.at(std::min(least, farthest)), high = call_.position.at(farthest);
     if (low == high)
-      return product(block, part, low, own_.s, maximum);
+      return product<OnTiles>(block, part, low, s, maximum);
+    product<OnTiles>(block, part, low, s, nullptr);
     if (low == position_code::far_ahead)
-      product(block, part, low, own_.s, nullptr);
-    if (low == position_code::near)
-      product(block, part, low, own_.s, nullptr);
-    if (low == position_code::far_ahead)
-      overlay(block, part, position_code::near);
+      overlay<OnTiles>(block, part, position_code::near, s);
     if (high == position_code::far)
-      overlay(block, part, position_code::far);
+      overlay<OnTiles>(block, part, position_code::far, s);
     if (maximum)
-      take_maximum(part, maximum);
+      take_maximum(part, s, maximum);
   }
 
-  void product(query_block<T>& block, segment const& part, position_code::product which, T* s, T* maximum) {
+  template <bool OnTiles>
+  void product(query_block<T> const& block, segment const& part, position_code::product which, T* s, T* maximum) {
+    if constexpr (OnTiles)
+      own_.products.score(which, part.begin, part.first / 2, s);
+    else
+      float_product(block, part, which, s, maximum);
+  }
+
+  void float_product(query_block<T> const& block, segment const& part, position_code::product which, T* s, T* maximum) {
     tile_rows_at<T> const k = own_.tiles.keys(which, block_begin_ + part.begin);
     index const lane = part.first * lanes<T>, n = part.end - part.begin;
     // What the weights have left of the planes' lines is asked for every 24 keys, a multiple of every tile's height
     // (12 gain no more, `heed_bench_attention --benchmark_filter=modifier/bias`).
     index const lines = planes_ahead_.left(), step = lines > 0 ? 24 : n;
     for (index j = 0; j < n; j += step) {
-      index const key = part.begin + j, keys = std::min(step, n - j);
+      index const keys = std::min(step, n - j);
       for (index i = 0; i < lines * keys; i += n)
         planes_ahead_.next();
-      scores<T>(part.count, k.data + key * k.ld, k.ld, keys, block.q[which] + lane, call_.dim, s + key * width + lane,
-                maximum ? maximum + lane : nullptr);
+      scores<T>(part.count, k.data + (part.begin + j) * k.ld, k.ld, keys, block.q[which] + lane, call_.dim,
+                s + j * width + lane, maximum ? maximum + lane : nullptr);
     }
   }
 
   /// Puts one more product over the scores where its distances are: near from −window + 1 on, far from window on.
-  void overlay(query_block<T>& block, segment const& part, position_code::product which) {
-    product(block, part, which, own_.far_s, nullptr);
+  template <bool OnTiles>
+  void overlay(query_block<T> const& block, segment const& part, position_code::product which, T* s) {
+    product<OnTiles>(block, part, which, own_.far_s, nullptr);
     auto const window = static_cast<double>(call_.position.window);
+    double const limit = which == position_code::far ? window : std::floor(-window) + 1;
     for (int v = part.first; v < part.first + part.count; ++v) {
       alignas(64) T from[static_cast<std::size_t>(lanes<T>)];
       for (int i = 0; i < lanes<T>; ++i) {
-        double const limit = which == position_code::far ? window : std::floor(-window) + 1;
-        double const at = static_cast<double>(band_.position(block.row[v * lanes<T> + i]) - block_begin_) - limit;
+        index const first_key = block_begin_ + part.begin;
+        double const at = static_cast<double>(band_.position(block.row[v * lanes<T> + i]) - first_key) - limit;
         from[i] = static_cast<T>(std::clamp<double>(at, -1.0, static_cast<double>(most_keys)));
       }
       batch<T> const last_key = load(from);
-      for (index j = part.begin; j < part.end; ++j) {
-        T* const place = own_.s + j * width + v * lanes<T>;
+      for (index j = 0; j < part.end - part.begin; ++j) {
+        T* const place = s + j * width + v * lanes<T>;
         batch<T> const over = load(own_.far_s + j * width + v * lanes<T>);
         store(place, heed::select(batch<T>(static_cast<T>(j)) <= last_key, over, load(place)));
       }
     }
   }
 
-  void take_maximum(segment const& part, T* maximum) {
+  static void take_maximum(segment const& part, T const* s, T* maximum) {
     for (int v = part.first; v < part.first + part.count; ++v) {
       batch<T> top = load(maximum + v * lanes<T>);
-      for (index j = part.begin; j < part.end; ++j)
-        top = heed::max(load(own_.s + j * width + v * lanes<T>), top);
+      for (index j = 0; j < part.end - part.begin; ++j)
+        top = heed::max(load(s + j * width + v * lanes<T>), top);
       store(maximum + v * lanes<T>, top);
     }
   }

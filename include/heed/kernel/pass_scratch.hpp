@@ -36,7 +36,7 @@ struct pass_scratch {
   tile_products products;         // where the call is on tiles
   weighed_keys<T> weighed;        // where one tile holds all keys
   T* s = nullptr;                 // [key][lane] scores, then weights
-  T* far_s = nullptr;             // a second product
+  T* far_s = nullptr;             // a second product of a part
   T* maximum = nullptr;           // [lane] of the tile
   T* rescale = nullptr;           // [lane]
   std::uint64_t* seen = nullptr;  // [tile][key]
@@ -63,7 +63,7 @@ struct pass_scratch {
       if (p.on_tiles)
         products = tile_products(memory, p, most);
     if (p.position.has_far())
-      far_s = memory.take<T>(most * width);
+      far_s = memory.take<T>((p.on_tiles ? impl::tile_pairs : most) * width);
     seen = memory.take<std::uint64_t>(most * register_tile<T>::side_by_side);
     if (p.additive()) {
       strip = memory.take<T>(lanes<T> * lanes<T>);

@@ -3,12 +3,13 @@
 #include <heed/kernel/multiply_tiles.hpp>
 #include <heed/kernel/products.hpp>
 #include <heed/kernel/query_block.hpp>
+#include <heed/kernel/tile_keys.hpp>
 #include <heed/kernel/weights.hpp>
 
 /// The two products on AMX tiles, for calls whose queries are bfloat16, keys and values bfloat16 or int8, and the weights
 /// between them, which lie in pairs of keys. Scores `[key][lane]` and accumulators `[channel][lane]` are the pass's, and so
 /// is the modify stage. Scores and sums are float; weights are rounded to bfloat16, and the row sum takes them in rounded.
-/// What rotary turns, and int8 codes times their scales, are rounded to bfloat16, too.
+/// What positions turn, and int8 codes times their scales, are rounded to bfloat16, too.
 
 namespace heed {
 HEED_ISA_BEGIN
@@ -31,17 +32,9 @@ char const* why_not_tiles(problem<T> const& p) {
     return reason;
   if (p.q.kind != scalar_kind::bfloat16 || wide(p.k) || wide(p.v))
     return "q must be bfloat16, k and v bfloat16 or int8";
-  if (p.position.has_far())
-    return "rectified positions choose between products in float";
   if (p.said.normalizer == normalizer_rule::none)
     return "scores alone are asked for";
   return nullptr;
-}
-
-/// Whether keys are made in float before tiles take them, and rounded.
-template <real T>
-bool rounds_keys(problem<T> const& p) {
-  return p.position.turns_keys(position_code::near) || p.k.kind != scalar_kind::bfloat16;
 }
 
 #if defined(HEED_HAS_AMX)
@@ -124,16 +117,6 @@ inline Eigen::bfloat16 const* unit_row(std::byte const* row, index stride, index
   return spare;
 }
 
-/// n floats rounded to bfloat16, to nearest even, and 0 up to the end of a step of 32 channels.
-inline Eigen::bfloat16 const* rounded_row(float const* row, index n, Eigen::bfloat16* to) {
-  for (index c = 0; c < n; c += tile_pairs) {
-    batch<float> const first = load_or_zero(row + c, n - c),
-                       second = load_or_zero(row + c + tile_size, n - c - tile_size);
-    _mm512_storeu_si512(to + c, std::bit_cast<__m512i>(_mm512_cvtne2ps_pbh(second.data, first.data)));
-  }
-  return to;
-}
-
 /// Up to 16 query rows as the right operand: [step of 32 channels][pair][lane], 0 where there is no channel.
 inline void pack_query_tiles(Eigen::bfloat16 const* const* rows, index count, index dim, float* to) {
   for (index c = 0; c < dim; c += tile_pairs, to += tile_size * tile_size) {
@@ -188,13 +171,10 @@ class tile_products {
   /// @param most the most keys of a block
   tile_products(arena& scratch, problem<float> const& p, index most) : call_(&p) {
     most_ = round_up(most, impl::tile_pairs);
-    key_rows_ = in_place(p) ? impl::tile_pairs : most_;
-    keys_ = scratch.take<Eigen::bfloat16>(key_rows_ * padded_dim(p));
     values_ = scratch.take<float>(most_ / 2 * round_up(channels(p), 2 * impl::tile_size));
     spare_ = scratch.take<Eigen::bfloat16>(impl::tile_pairs * most_padded(p));
     wide_ = scratch.take<float>(impl::tile_size * most_padded(p));
-    if (p.position.turns_keys(position_code::near))
-      turning_ = scratch.take<std::byte>(static_cast<index>(rotator<float>::scratch_bytes(p.position.turn.pairs)));
+    keys_ = tile_keys(scratch, p, most_, wide_);
     sums_ = scratch.take<float>(2 * width);
     weights_ = scratch.take<float>(most_halves * most_ / 2 * impl::pair_lanes);
   }
@@ -202,22 +182,12 @@ class tile_products {
   /// Channels of a block's accumulators.
   static index channels(problem<float> const& p) { return round_up(p.dim_v, impl::tile_size); }
 
-  /// Queries into a block, unscaled: a factor that is no power of two would cost bits.
+  /// Queries into a block, for each product of the position code, unscaled: a factor that is no power of two would cost
+  /// bits.
   void pack(query_block<float>& to, query_packer<float>& from, band const& b) const {
-    operand const& q = call_->q;
-    Eigen::bfloat16 const* rows[static_cast<std::size_t>(impl::tile_size)];
-    for (int v = 0; v < to.vectors; ++v) {
-      index const lane = v * lanes<float>, count = std::min<index>(lanes<float>, to.count - lane);
-      tile_rows_at<float> const turned =
-          call_->position.rotates() ? from.turned_rows(to, v, position_code::near, b) : tile_rows_at<float>{};
-      for (index i = 0; i < count; ++i) {
-        Eigen::bfloat16* const spare = spare_ + i * padded_dim(*call_);
-        rows[i] = turned.data != nullptr ? impl::rounded_row(turned.data + i * turned.ld, call_->dim, spare)
-                                         : impl::unit_row(q.at(to.batch, to.head[lane + i], to.row[lane + i], 0),
-                                                          q.strides[3], call_->dim, spare);
-      }
-      impl::pack_query_tiles(rows, count, call_->dim, to.q[0] + v * padded_dim(*call_) / 2 * lanes<float>);
-    }
+    for (int product = 0; product < call_->position.products(); ++product)
+      for (int v = 0; v < to.vectors; ++v)
+        pack_vector(to, v, static_cast<position_code::product>(product), from, b);
   }
 
   /// Points at keys [block.begin, block.end) of one key head.
@@ -226,12 +196,12 @@ class tile_products {
     head_ = head;
     block_ = block;
     ready_ = false;
+    keys_.open(batch, head, block);
   }
 
   /// Takes note of the keys that the parts give to each lane vector of a query block.
   void begin(query_block<float>& block, segment const* parts, int count) {
     if (!ready_) {
-      rounds_keys(*call_) ? take_rounded_keys() : take_keys();
       take_values();
       ready_ = true;
     }
@@ -241,24 +211,24 @@ class tile_products {
 
   /// All keys of the block's halves, in whole steps.
   key_range keys() const { return keys_of_; }
-  /// Scores of these keys, not yet scaled: key rows.begin at s.
-  void score(key_range rows, float* s) const {
-    query_block<float> const& block = *block_at_hand_;
+
+  /// Whether a half of the block meets the 32 keys from `row` on.
+  bool meets(int half, index row) const { return row >= shared_[half].begin && row < shared_[half].end; }
+  int halves() const { return (block_at_hand_->vectors + 1) / 2; }
+  int vectors(int half) const { return std::min(2, block_at_hand_->vectors - 2 * half); }
+
+  /// Scores of these 32 keys in the lanes of one half, not yet scaled: key `row` at s.
+  void score(position_code::product which, index row, int half, float* s) {
     index const vector = padded_dim(*call_) * 2 * lanes<float>;  // bytes
-    for (index row = rows.begin; row < rows.end; row += impl::tile_pairs)
-      for (int half = 0; half < halves(); ++half) {
-        if (row < shared_[half].begin || row >= shared_[half].end)
-          continue;
-        index const group = row / impl::tile_size;
-        auto const* const q = reinterpret_cast<std::byte const*>(block.q[0]) + 2 * half * vector;
-        impl::multiply_tiles<Eigen::bfloat16, width, false>(
-            {{{key_tile(group), key_tile(group + 1)}, {key_stride(group), key_stride(group + 1)}, 64},
-             {{q, q + vector}, {64, 64}, 1024},
-             padded_dim(*call_) / impl::tile_pairs,
-             s + (row - rows.begin) * width + half * impl::pair_lanes,
-             2,
-             vectors(half)});
-      }
+    tile_keys::group const first = keys_.at(which, row / impl::tile_size),
+                           second = keys_.at(which, row / impl::tile_size + 1);
+    auto const* const q = reinterpret_cast<std::byte const*>(block_at_hand_->q[which]) + 2 * half * vector;
+    impl::multiply_tiles<Eigen::bfloat16, width, false>({{{first.data, second.data}, {first.stride, second.stride}, 64},
+                                                         {{q, q + vector}, {64, 64}, 1024},
+                                                         padded_dim(*call_) / impl::tile_pairs,
+                                                         s + half * impl::pair_lanes,
+                                                         2,
+                                                         vectors(half)});
   }
 
   /// Scales the scores of a part and takes their maxima, where wanted: key 0 at s.
@@ -383,8 +353,21 @@ class tile_products {
  private:
   static constexpr int most_vectors = register_tile<float>::vectors, most_halves = (most_vectors + 1) / 2;
 
-  int halves() const { return (block_at_hand_->vectors + 1) / 2; }
-  int vectors(int half) const { return std::min(2, block_at_hand_->vectors - 2 * half); }
+  void pack_vector(query_block<float>& to, int vector, position_code::product which, query_packer<float>& from,
+                   band const& b) const {
+    operand const& q = call_->q;
+    Eigen::bfloat16 const* rows[static_cast<std::size_t>(impl::tile_size)];
+    index const lane = vector * lanes<float>, count = std::min<index>(lanes<float>, to.count - lane);
+    tile_rows_at<float> const turned =
+        call_->position.rotates() ? from.turned_rows(to, vector, which, b) : tile_rows_at<float>{};
+    for (index i = 0; i < count; ++i) {
+      Eigen::bfloat16* const spare = spare_ + i * padded_dim(*call_);
+      rows[i] = turned.data != nullptr ? impl::rounded_row(turned.data + i * turned.ld, call_->dim, spare)
+                                       : impl::unit_row(q.at(to.batch, to.head[lane + i], to.row[lane + i], 0),
+                                                        q.strides[3], call_->dim, spare);
+    }
+    impl::pack_query_tiles(rows, count, call_->dim, to.q[which] + vector * padded_dim(*call_) / 2 * lanes<float>);
+  }
 
   /// The weights of key `row`, an even one, and the next.
   float* weights_at(index row, int v) const {
@@ -413,67 +396,9 @@ class tile_products {
            ((group / 2 * (most_ / impl::tile_pairs) + step) * 2 + group % 2) * impl::tile_size * impl::tile_size;
   }
 
-  static index padded_dim(problem<float> const& p) { return round_up(p.dim, impl::tile_pairs); }
+  static index padded_dim(problem<float> const& p) { return tile_keys::padded_dim(p); }
   /// Room for a row of q, k or v.
   static index most_padded(problem<float> const& p) { return round_up(std::max(p.dim, p.dim_v), impl::tile_pairs); }
-
-  /// Whether keys can be read where they lie, and whether the 16 of a group are: the last may be fewer.
-  static bool in_place(problem<float> const& p) {
-    return p.k.strides[3] == 1 && p.dim % impl::tile_pairs == 0 && !rounds_keys(p);
-  }
-  bool direct(index group) const {
-    return in_place(*call_) && block_.begin + (group + 1) * impl::tile_size <= block_.end;
-  }
-  std::byte const* key_tile(index group) const {
-    index const row = group * impl::tile_size;
-    return direct(group) ? call_->k.at(batch_, head_, block_.begin + row, 0)
-                         : reinterpret_cast<std::byte const*>(copied_key(row));
-  }
-  Eigen::bfloat16* copied_key(index row) const { return keys_ + row % key_rows_ * padded_dim(*call_); }
-  index key_stride(index group) const { return 2 * (direct(group) ? call_->k.strides[2] : padded_dim(*call_)); }
-
-  void take_keys() {
-    index const n = block_.end - block_.begin, ld = padded_dim(*call_);
-    for (index g = 0; g * impl::tile_size < n; ++g) {
-      if (direct(g))
-        continue;
-      for (index j = g * impl::tile_size; j < (g + 1) * impl::tile_size; ++j) {
-        Eigen::bfloat16* const to = copied_key(j);
-        index const dim = j < n ? call_->dim : 0;
-        if (j < n)
-          std::copy_n(impl::unit_row(call_->k.at(batch_, head_, block_.begin + j, 0), call_->k.strides[3], dim, spare_),
-                      dim, to);
-        std::fill_n(to + dim, ld - dim, Eigen::bfloat16{});
-      }
-    }
-  }
-
-  /// 16 keys at a time, so that what lies between reading and rounding them stays in the first-level cache.
-  void take_rounded_keys() {
-    index const n = block_.end - block_.begin, ld = padded_dim(*call_);
-    for (index first = 0; first < n; first += impl::tile_size) {
-      index const count = std::min(impl::tile_size, n - first);
-      load_rows(call_->k, batch_, head_, block_.begin + first, count, call_->dim, wide_, ld);
-      if (call_->position.turns_keys(position_code::near))
-        turn_keys(first, count, ld);
-      for (index i = 0; i < impl::tile_size; ++i) {
-        Eigen::bfloat16* const to = copied_key(first + i);
-        if (i < count)
-          impl::rounded_row(wide_ + i * ld, call_->dim, to);
-        else
-          std::fill_n(to, ld, Eigen::bfloat16{});
-      }
-    }
-  }
-
-  void turn_keys(index first, index count, index ld) {
-    if (!rotator_)
-      rotator_.emplace(call_->position.key_rotation(), turning_);
-    auto const position = [&](index i) {
-      return call_->position.key_turn(position_code::near, block_.begin + first + i);
-    };
-    rotator_->rotate_rows(count, position, wide_, ld, wide_, ld);
-  }
 
   void take_values() {
     index const n = block_.end - block_.begin;
@@ -499,20 +424,17 @@ class tile_products {
   }
 
   problem<float> const* call_ = nullptr;
-  Eigen::bfloat16* keys_ = nullptr;   // [row][padded dim], those that are not read in place
+  tile_keys keys_;
   float* values_ = nullptr;           // tiles of [16 channels][32 keys]
   Eigen::bfloat16* spare_ = nullptr;  // [32][padded dim or dim_v]
   float* wide_ = nullptr;             // [16][the same], what is to be rounded
-  std::byte* turning_ = nullptr;
-  std::optional<rotator<float>> rotator_;
-  float* sums_ = nullptr;     // of the weights made last: l [lane], u [lane]
-  float* weights_ = nullptr;  // [half][two keys][lane of the half]
+  float* sums_ = nullptr;             // of the weights made last: l [lane], u [lane]
+  float* weights_ = nullptr;          // [half][two keys][lane of the half]
   query_block<float>* block_at_hand_ = nullptr;
   key_range of_[most_vectors];     // keys of a lane vector
   key_range shared_[most_halves];  // and of a half, in whole steps
   key_range keys_of_;              // and of all
   index most_ = 0;                 // keys of a block, in whole steps
-  index key_rows_ = 0;             // of keys_
   index batch_ = 0, head_ = 0;
   key_range block_;
   bool ready_ = false, finite_ = true;
