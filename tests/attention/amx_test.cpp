@@ -218,6 +218,7 @@ TEST_CASE("On tiles each distance of a rectified code has its product", "[refere
       check(name, x, code, causal{});
       check(name, x, code);  // both ways: far ahead, too
       check(name, x, code, heed::window{60, 9}, offset{100});
+      check(name, x, code, heed::window{60, 9}, offset{20}, sink_tokens{270});
       check(name, x, code, causal{}, heed::window{90, 0}, sink_tokens{3}, log_n_beyond{64});
       check(name, x, code, bias{some}, softcap{6});
       check_views(name, x.q, k.view(), v.view(), code, causal{});

@@ -41,8 +41,8 @@ struct fixture {
   workspace memory;
   rotator<T> rotate;
 
-  fixture(index pairs, bool interleaved, double factor = 1)
-      : theta(angles_for(pairs)), what{theta.data(), pairs, factor, interleaved},
+  fixture(index pairs, bool interleaved, double factor = 1, double slowness = 1)
+      : theta(angles_for(pairs)), what{theta.data(), pairs, factor, interleaved, slowness},
         bytes(rotator<T>::scratch_bytes(pairs)), memory(bytes + 64),
         rotate((std::memset(memory.data(), 0x5a, bytes + 64), what), memory.data()) {}
 
@@ -61,12 +61,12 @@ template <class T>
 constexpr double tolerance = std::is_same_v<T, float> ? 3 * 0x1p-24 : 1e-14;
 
 template <class T>
-void check_rows(std::vector<double> const& positions, double factor, index behind) {
+void check_rows(std::vector<double> const& positions, double factor, index behind, double slowness = 1) {
   generator random(7);
   INFO(random);
   for (index pairs : pair_counts)
     for (bool interleaved : {false, true}) {
-      fixture<T> f(pairs, interleaved, factor);
+      fixture<T> f(pairs, interleaved, factor, slowness);
       for (double position : positions) {
         std::vector<T> x(static_cast<std::size_t>(2 * pairs + behind));
         for (T& e : x)
@@ -77,7 +77,7 @@ void check_rows(std::vector<double> const& positions, double factor, index behin
         double worst = 0;
         for (index t = 0; t < pairs; ++t) {
           auto const a = static_cast<std::size_t>(f.first_of(t)), b = static_cast<std::size_t>(f.second_of(t));
-          angle const phi(position, f.theta[static_cast<std::size_t>(t)]);
+          angle const phi(position / slowness, f.theta[static_cast<std::size_t>(t)]);
           double const ya = static_cast<double>(factor * (x[a] * phi.cos - x[b] * phi.sin));
           double const yb = static_cast<double>(factor * (x[b] * phi.cos + x[a] * phi.sin));
           double const size = factor * (std::fabs(static_cast<double>(x[a])) + std::fabs(static_cast<double>(x[b])));
@@ -96,6 +96,13 @@ TEMPLATE_TEST_CASE("rotator: rows turn as the formula says, whatever the tail", 
   check_rows<TestType>({0, 1, 2, 3, 15, 16, 17, 255, 256, 257, 1000, -1, -2, -16, -17, -300, 0.5, -0.25, 1e5 + 0.125},
                        1, 0);
   check_rows<TestType>({5, 6, -3.5}, 1.2302585092994045, 0);
+}
+
+TEMPLATE_TEST_CASE("rotator: a slowed rotation needs more positions for the same angle", "[contract]", float, double) {
+  check_rows<TestType>({0, 1, 2, 15, 16, 17, 255, 257, 1000, -3, 0.5}, 1, 0, 16);
+  check_rows<TestType>({0, 1, 2, 17, 47, 150, -30, 0.25}, 1.5, 0, 3);
+  check_rows<TestType>({1, 2, 17, 30}, 1, 0, -2.5);
+  check_rows<TestType>({1, 17}, 1, 0, std::numeric_limits<double>::infinity());
 }
 
 TEMPLATE_TEST_CASE("rotator: channels behind the pairs stay", "[contract]", float, double) {

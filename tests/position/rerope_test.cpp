@@ -61,6 +61,8 @@ void check_everywhere(Code const& code) {
     check(in, code);  // both ways: three branches
     check(in, code, causal{}, log_n_beyond{64}, window{90, 0}, sink_tokens{3});
     check(in, code, offset{10}, window{60, 60});
+    check(in, code, offset{20}, window{60, 9});                    // none is far ahead,
+    check(in, code, offset{20}, window{60, 9}, sink_tokens{170});  // but for the first ones
   }
 }
 

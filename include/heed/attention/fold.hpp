@@ -231,7 +231,7 @@ problem<T> fold_inputs(description const& d, operand const& q, operand const& k,
                 code.window,    code.slope_inverse,
                 code.group,     code.keys_turned,
                 code.near_keys, code.near_begin,
-                code.near_rows};
+                code.near_rows, !d.causal && (static_cast<double>(d.right) >= code.window || d.sink_tokens > 0)};
   p.extra = fold_planes(p.said, {p.batch, p.heads_q, p.q_len, p.kv_len});
   bool const biased = !d.biases.empty() || d.relative_bias;
   p.natural = biased || d.normalizer == normalizer_rule::squared_relu || d.normalizer == normalizer_rule::none;

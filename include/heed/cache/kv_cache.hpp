@@ -166,8 +166,8 @@ class kv_cache {
   void each_key(position_code const& code, position_code::product which, operand const& k, index i, F&& f) {
     std::optional<rotator<number>> turning;
     if (code.turns_keys(which)) {
-      turning.emplace(code.turn, turning_.data());
-      turning->seek(code.key_position(which, size_ + i));
+      turning.emplace(code.key_rotation(which), turning_.data());
+      turning->seek(code.key_turn(which, size_ + i));
     }
     for (index h = 0; h < heads_kv(); ++h) {
       read(k, h, i);

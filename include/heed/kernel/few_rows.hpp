@@ -208,25 +208,35 @@ class few_rows_pass {
   }
 
   void pack() {
+    for (int which = 0; which < call_.position.products(); ++which)
+      load_queries(static_cast<position_code::product>(which));
     band const counted = call_.counted(band_, batch_);
     for (index r = 0; r < shape_.rows; ++r) {
-      index const i = query_of(r), head = head_of(r), position = band_.position(i);
+      index const i = query_of(r), head = head_of(r);
       keys_[r] = call_.counts_rows ? call_.visible_keys(counted, batch_, head, i) : 0;
       auto const factor = static_cast<T>(call_.row_factor(head, counted.position(i), keys_[r]) *
                                          (call_.natural ? 1.0 : 1.4426950408889634074));
-      for (int which = 0; which < call_.position.products(); ++which) {
-        T* const row = own_.q[which] + r * own_.ldq;
-        load_rows(call_.q.at(batch_, head, i, 0), call_.q.kind, call_.q.strides[2], call_.q.strides[3], 1, call_.dim,
-                  row, own_.ldq);
-        if (call_.position.rotates()) {
-          rotator<T> turning(call_.position.turn, own_.turning);
-          turning.seek(call_.position.query_position(static_cast<position_code::product>(which), position));
-          turning.rotate(row);
-        }
+      for (int which = 0; which < call_.position.products(); ++which)
         for (index c = 0; c < call_.dim; ++c)
-          row[c] *= factor;
-        std::fill(row + call_.dim, row + own_.ldq, T(0));
+          own_.q[which][r * own_.ldq + c] *= factor;
+    }
+  }
+
+  /// The rows, turned for a product, 0 behind their channels. Those of one query turn alike.
+  void load_queries(position_code::product which) {
+    std::optional<rotator<T>> turning;
+    if (call_.position.rotates())
+      turning.emplace(call_.position.query_rotation(which), own_.turning);
+    for (index r = 0; r < shape_.rows; ++r) {
+      index const i = query_of(r);
+      T* const row = own_.q[which] + r * own_.ldq;
+      load_rows(call_.q.at(batch_, head_of(r), i, 0), call_.q.kind, call_.q.strides[2], call_.q.strides[3], 1,
+                call_.dim, row, own_.ldq);
+      if (turning) {
+        turning->seek(call_.position.query_turn(which, band_.position(i)));
+        turning->rotate(row);
       }
+      std::fill(row + call_.dim, row + own_.ldq, T(0));
     }
   }
 

@@ -147,7 +147,7 @@ class key_tiles {
     bool const far = which != position_code::near;
     std::optional<rotator<T>>& turning = rotators_[far];
     if (!turning)
-      turning.emplace(call_->position.key_rotation(), turning_[far]);
+      turning.emplace(call_->position.key_rotation(which), turning_[far]);
     index const ld = padded(call_->dim), turned = 2 * turning->pairs(), n = block_.end - block_.begin;
     auto const position = [&](index j) { return call_->position.key_turn(which, block_.begin + j); };
     turning->rotate_rows(n, position, from.data, from.ld, tile.room, ld);

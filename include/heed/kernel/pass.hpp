@@ -413,8 +413,7 @@ class pass {
     int const vector_end = part.first + part.count - 1;
     index const nearest = band_.position(block.first_row(part.first)) - (block_begin_ + part.end - 1);
     index const farthest = band_.position(block.last_row(vector_end)) - (block_begin_ + part.begin);
-    index const least = band_.causal ? std::max<index>(nearest, 0) : nearest;
-    auto const low = call_.position.at(std::min(least, farthest)), high = call_.position.at(farthest);
+    auto const low = call_.position.at(nearest), high = call_.position.at(farthest);
     if (low == high)
       return product<OnTiles>(block, part, low, s, maximum);
     product<OnTiles>(block, part, low, s, nullptr);

@@ -41,22 +41,24 @@ struct position_code {
   operand near_keys{};       // keys near_begin… turned for the near product, key j at row j mod near_rows
   index near_begin = 0;
   index near_rows = 0;
+  bool sees_ahead = true;  // whether rows see keys that are far ahead
 
   bool rotates() const { return rule != position_rule::none; }
   bool has_far() const { return rotates() && rule != position_rule::rotary; }
   /// Rows of q that a query is turned into: one a product.
-  int products() const { return has_far() ? 3 : 1; }
+  int products() const { return !has_far() ? 1 : sees_ahead ? 3 : 2; }
 
-  /// The product that a distance calls for: rel = window is far already.
+  /// The product that the distance of a visible key calls for: rel = window is far already.
   product at(index distance) const {
     if (!has_far())
       return near;
     auto const rel = static_cast<double>(distance);
-    return rel >= window ? far : rel <= -window ? far_ahead : near;
+    return rel >= window ? far : sees_ahead && rel <= -window ? far_ahead : near;
   }
 
-  /// By which position a query, or a key, is turned for a product.
-  double query_position(product which, index position) const {
+  /// Queries are turned for a product by `query_rotation`, as if they stood at `query_turn`.
+  rotation query_rotation(product which) const { return slowed(slowness(which)); }
+  double query_turn(product which, index position) const {
     auto const p = static_cast<double>(position);
     if (which == near)
       return p;
@@ -64,29 +66,15 @@ struct position_code {
     switch (rule) {
     case position_rule::rerope:
       return sign * window;
-    case position_rule::leaky_rerope:
-      return p / slope_inverse + sign * (window - window / slope_inverse);
+    case position_rule::leaky_rerope:  // p / k + w − w / k, in units of 1 / k
+      return p + sign * window * (slope_inverse - 1);
     case position_rule::self_extend:
       return grouped(p) + sign * (window - grouped(window));
     default:
       return p;
     }
   }
-  double key_position(product which, index key) const {
-    auto const p = static_cast<double>(key);
-    if (which == near)
-      return p;
-    switch (rule) {
-    case position_rule::rerope:
-      return 0;
-    case position_rule::leaky_rerope:
-      return p / slope_inverse;
-    case position_rule::self_extend:
-      return grouped(p);
-    default:
-      return p;
-    }
-  }
+
   /// Whether keys must be turned for a product after they are read: far keys of ReRoPE are not turned at all, those of
   /// a cache have been.
   bool turns_keys(product which) const {
@@ -94,19 +82,31 @@ struct position_code {
       return false;
     return which == near || rule != position_rule::rerope || turn.attention_factor != 1;
   }
-  /// By how much: what is stored may stand at its far position already.
-  double key_turn(product which, index key) const {
-    return key_position(which, key) - (keys_turned ? key_position(far, key) : 0);
-  }
-  rotation key_rotation() const {
-    rotation r = turn;
-    if (keys_turned)
-      r.attention_factor = 1;
+  /// The same of keys. What is stored may stand at its far position already, and have the attention factor.
+  rotation key_rotation(product which) const {
+    if (!keys_turned)
+      return slowed(slowness(which));
+    rotation r = slowed(rule == position_rule::leaky_rerope ? slope_inverse / (slope_inverse - 1) : 1);
+    r.attention_factor = 1;
     return r;
+  }
+  double key_turn(product which, index key) const {
+    auto const p = static_cast<double>(key);
+    if (rule == position_rule::self_extend)
+      return which != near ? grouped(p) : keys_turned ? p - grouped(p) : p;
+    return which != near && rule == position_rule::rerope ? 0 : p;
   }
 
  private:
   double grouped(double position) const { return std::floor(position / static_cast<double>(group)); }
+  double slowness(product which) const {
+    return which != near && rule == position_rule::leaky_rerope ? slope_inverse : 1;
+  }
+  rotation slowed(double factor) const {
+    rotation r = turn;
+    r.slowness = factor;
+    return r;
+  }
 };
 
 /// One call, folded.

@@ -147,8 +147,9 @@ class query_packer {
 
   /// @param rows room for `rows_at_once` numbers, used while packing only
   query_packer(arena& scratch, problem<T> const& p, T* rows) : call_(&p), rows_(rows) {
-    if (p.position.rotates())
-      turning_ = scratch.take<std::byte>(static_cast<index>(rotator<T>::scratch_bytes(p.position.turn.pairs)));
+    for (int far = 0; far < std::min(2, p.position.products()); ++far)
+      if (p.position.rotates())
+        turning_[far] = scratch.take<std::byte>(static_cast<index>(rotator<T>::scratch_bytes(p.position.turn.pairs)));
   }
 
   void pack(query_block<T>& to, lane_order const& order, index batch, index first, band const& b) {
@@ -231,16 +232,18 @@ class query_packer {
   }
 
   void turn(query_block<T> const& to, index lane, index count, position_code::product which, band const& b) {
-    if (!rotator_)
-      rotator_.emplace(call_->position.turn, turning_);
-    auto const position = [&](index i) { return call_->position.query_position(which, b.position(to.row[lane + i])); };
-    rotator_->rotate_rows(count, position, rows_, padded(), rows_, padded());
+    bool const far = which != position_code::near;
+    std::optional<rotator<T>>& turning = rotators_[far];
+    if (!turning)
+      turning.emplace(call_->position.query_rotation(which), turning_[far]);
+    auto const position = [&](index i) { return call_->position.query_turn(which, b.position(to.row[lane + i])); };
+    turning->rotate_rows(count, position, rows_, padded(), rows_, padded());
   }
 
   problem<T> const* call_ = nullptr;
   T* rows_ = nullptr;
-  std::byte* turning_ = nullptr;
-  std::optional<rotator<T>> rotator_;
+  std::byte* turning_[2] = {};
+  std::optional<rotator<T>> rotators_[2];  // near, and far on either side
 };
 
 /// Takes finished rows out of a block: divided, gated, transposed back, rounded into the storage of `out`.

@@ -12,12 +12,13 @@
 namespace heed {
 HEED_ISA_BEGIN
 
-/// What to turn by: the angle of pair t at position p is p · theta[t].
+/// What to turn by: the angle of pair t at position p is p / slowness · theta[t].
 struct rotation {
   double const* theta;
   index pairs;
   double attention_factor;  // multiplies cos and sin
   bool interleaved;         // pairs (2t, 2t + 1), or else (t, t + pairs)
+  double slowness = 1;
 };
 
 namespace impl {
@@ -206,7 +207,7 @@ inline void cos_sin(double position, double const* theta, index n, double* c, do
 
 /// Turns rows by the angle of a position (formulas B1):
 ///
-///     y_a = f (x_a cos φ_t − x_b sin φ_t),   y_b = f (x_b cos φ_t + x_a sin φ_t),   φ_t = position · theta_t
+///     y_a = f (x_a cos φ_t − x_b sin φ_t),   y_b = f (x_b cos φ_t + x_a sin φ_t),   φ_t = position / slowness · theta_t
 ///
 /// with (a, b) = (2t, 2t + 1) interleaved or (t, t + pairs), and f the attention factor.
 ///
@@ -324,7 +325,7 @@ class rotator {
   }
 
   void fill(complex const& to, double position) const {
-    impl::cos_sin(position, what_.theta, what_.pairs, to.cos, to.sin);
+    impl::cos_sin(position / what_.slowness, what_.theta, what_.pairs, to.cos, to.sin);
   }
   /// Times the attention factor, which further turns keep.
   void fill_scaled(complex const& to, double position) const {

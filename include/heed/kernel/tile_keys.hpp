@@ -137,7 +137,7 @@ class tile_keys {
     load_rows(*from.rows, batch_, head_, from.row, count, call_->dim, wide_, ld);
     if (from.turns) {
       if (!x.turner)
-        x.turner.emplace(call_->position.key_rotation(), x.turning);
+        x.turner.emplace(call_->position.key_rotation(which), x.turning);
       auto const position = [&](index i) { return call_->position.key_turn(which, from.row + i); };
       x.turner->rotate_rows(count, position, wide_, ld, wide_, ld);
     }

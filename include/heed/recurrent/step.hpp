@@ -261,8 +261,8 @@ class recurrent_attention {
         T* const row = query(which, h);
         load_rows(p.q.at(0, h, 0, 0), p.q.kind, 0, p.q.strides[3], 1, dim_, row, dim_);
         if (p.position.rotates()) {
-          rotator<T> turn(p.position.turn, turning);
-          turn.seek(p.position.query_position(which, position));
+          rotator<T> turn(p.position.query_rotation(which), turning);
+          turn.seek(p.position.query_turn(which, position));
           turn.rotate(row);
         }
         for (index c = 0; c < dim_; ++c)
