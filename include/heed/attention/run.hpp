@@ -39,7 +39,7 @@ struct call_shape {
     }
     if (path == heed::path::nothing) {
       path = heed::path::queries_in_lanes;
-      lanes_shape = lanes_driver::shape(p, concurrency);
+      lanes_shape = pass_shape<T>::of(p, concurrency);
       scratch = lanes_shape.scratch;
       tasks = lanes_shape.tasks(p);
     }

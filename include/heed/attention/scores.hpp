@@ -81,7 +81,7 @@ void scores_above(Q const& q, K const& k, double threshold, Sink&& sink, Ms cons
     using driver = pass<T, std::remove_cvref_t<decltype(maps)>, rule(), entropy()>;
     if (p.batch == 0 || p.heads_q == 0 || p.q_len == 0 || p.kv_len == 0)
       return;
-    pass_shape<T> shape = driver::one_block_shape(p);
+    pass_shape<T> shape = pass_shape<T>::one_block(p);
     index const rows = block_lanes<T>;
     workspace memory(shape.scratch), buffer(static_cast<std::size_t>(rows * p.kv_len) * sizeof(T));
     T* const scores = reinterpret_cast<T*>(buffer.data());

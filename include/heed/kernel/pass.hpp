@@ -1,10 +1,10 @@
 #pragma once
 
-#include <heed/kernel/pass_scratch.hpp>
+#include <heed/kernel/pass_shape.hpp>
 
 /// The pass: pack → score → modify → normalise → accumulate → finish.
 ///
-/// Vector lanes hold queries. A task takes a few blocks of queries of one (batch, key head), see `shape`, over their
+/// Vector lanes hold queries. A task takes a few blocks of queries of one (batch, key head), see pass_shape.hpp, over their
 /// visible keys, key block by key block; nothing horizontal happens anywhere, keys and values are broadcast from where
 /// they lie, and the rescale of the running softmax rides on loading the accumulators; on AMX tiles it comes late and
 /// alone. Where one tile of weights holds all keys there is none, nor accumulators: value_rows.hpp.
@@ -16,53 +16,6 @@ template <real T, class Maps, normalizer_rule Rule, bool Entropy>
 class pass {
  public:
   static constexpr index width = block_lanes<T>;
-  /// Up to this many rows an allocation shows, at 64 channels 4 % of the call: their blocks walk together only as far
-  /// as they fit the stack.
-  static constexpr index short_prompt = 128;
-  /// From this many on, twice as many blocks walk together where keys or values are converted: rotary then costs 5 %
-  /// instead of 7, on tiles with 64 channels 12 to 19 % instead of 18 to 25 (programs of both in turns).
-  static constexpr index long_prompt = 2048;
-
-  /// @param concurrency how many workers want tasks; no bit of a result tells
-  static pass_shape<T> shape(problem<T> const& p, int concurrency) {
-    pass_shape<T> s;
-    s.heads = p.q_len < width && !p.distinct_heads ? p.group() : 1;
-    s.head_sets = p.group() / s.heads;
-    index const rows = p.q_len * s.heads, needed = (rows + width - 1) / width;
-    std::size_t const none = pass_scratch<T>::bytes(p, 0), one = pass_scratch<T>::bytes(p, 1) - none;
-    auto const fitting = static_cast<index>((scratch_limit - std::min(scratch_limit, none)) / one);
-    index const usual = p.on_tiles ? most_blocks_on_tiles : most_blocks<T>;
-    bool const converts = p.on_tiles ? rounds_keys(p) : shares(p);
-    bool const near = !shares(p) && p.kv_len * (p.dim + p.dim_v) * index{sizeof(T)} <= near_bytes;
-    index const most = converts && p.q_len * p.group() >= long_prompt ? 2 * usual : usual;
-    s.blocks = std::max<index>(1, std::min({fitting, p.additive() && near ? most_blocks_on_planes<T> : most, needed}));
-    // On tiles, steps of 32 keys begin where a task's window does: what shares a task would show in the bits.
-    bool const joins = !near && s.head_sets > 1 && !(p.on_tiles && p.said.left != unbounded);
-    if (rows <= short_prompt && !shares(p) && !joins && none + one <= HEED_STACK_SCRATCH_BYTES)
-      s.blocks = std::min(s.blocks, static_cast<index>((HEED_STACK_SCRATCH_BYTES - none) / one));
-    s.super_blocks = (needed + s.blocks - 1) / s.blocks;
-    if (s.super_blocks > 1)  // tasks of one length
-      s.blocks = (needed + s.super_blocks - 1) / s.super_blocks;
-    if (joins && s.super_blocks == 1)
-      join_sets(p, s, std::max<index>(1, std::min(fitting, most) / s.blocks), concurrency);
-    s.scratch = none + static_cast<std::size_t>(s.blocks) * one;
-    return s;
-  }
-
-  /// The cut with one block of one head a task, in the order of rows.
-  static pass_shape<T> one_block_shape(problem<T> const& p) {
-    pass_shape<T> s;
-    s.head_sets = p.group();
-    s.super_blocks = (p.q_len + width - 1) / width;
-    s.scratch = pass_scratch<T>::bytes(p, 1);
-    return s;
-  }
-
-  /// Whether blocks that walk together share what is made of keys or values.
-  static bool shares(problem<T> const& p) {
-    return p.on_tiles || key_tiles<T>::converts_keys(p, false, widening::once) ||
-           !key_tiles<T>::direct(p.v, widening::once);
-  }
 
   pass(problem<T> const& p, Maps const& maps, pass_shape<T> const& shape, arena scratch)
       : call_(p), maps_(maps), shape_(shape), own_(scratch, p, shape.blocks) {}
@@ -80,20 +33,6 @@ class pass {
 
  private:
   static constexpr int most_segments = 2 * block_vectors<T>;
-  /// Sets of heads join in a task only as long as each of several workers has so many tasks: whoever ends last then keeps
-  /// the others waiting for a quarter of its work at most.
-  static constexpr index tasks_a_worker = 4;
-
-  /// Up to `most` sets of a group, each of s.blocks blocks, walk over their keys together: 64 rows of 32 heads on eight, 2048
-  /// keys of 128 channels, then take 2 to 7 % less time, beside 8192 keys 20 %; where int8 is widened 17 %, on tiles 45 %
-  /// (programs with and without, in turns).
-  static void join_sets(problem<T> const& p, pass_shape<T>& s, index most, int concurrency) {
-    index const sets = s.head_sets, pairs = std::max<index>(1, p.batch * p.heads_kv);
-    index const wanted = concurrency > 1 ? tasks_a_worker * concurrency : 1;
-    index const joined = std::clamp<index>(pairs * sets / wanted, 1, std::min(most, sets));
-    s.head_sets = (sets + joined - 1) / joined;
-    s.blocks *= (sets + s.head_sets - 1) / s.head_sets;
-  }
 
   /// Brings the query blocks of a task, of a part of one set or of whole ones, and returns how many.
   template <bool OnTiles>
@@ -454,10 +393,10 @@ class pass {
     product<OnTiles>(block, part, which, own_.far_s, nullptr);
     auto const window = static_cast<double>(call_.position.window);
     double const limit = which == position_code::far ? window : std::floor(-window) + 1;
+    index const first_key = block_begin_ + part.begin;
     for (int v = part.first; v < part.first + part.count; ++v) {
       alignas(64) T from[static_cast<std::size_t>(lanes<T>)];
       for (int i = 0; i < lanes<T>; ++i) {
-        index const first_key = block_begin_ + part.begin;
         double const at = static_cast<double>(band_.position(block.row[v * lanes<T> + i]) - first_key) - limit;
         from[i] = static_cast<T>(std::clamp<double>(at, -1.0, static_cast<double>(most_keys)));
       }

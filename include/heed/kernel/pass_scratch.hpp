@@ -12,20 +12,6 @@
 namespace heed {
 HEED_ISA_BEGIN
 
-/// How a call is cut into tasks. It may depend on how many workers there are only where bits do not depend on it: on tiles
-/// with a window they would, and there it goes by shape alone. Lanes of a block hold rows of a set of `heads` query
-/// heads; a task has blocks of one set, or of several that share what is made of keys and values.
-template <real T>
-struct pass_shape {
-  index blocks = 1;         // query blocks that walk together
-  index heads = 1;          // query heads that share a block: a set
-  index head_sets = 1;      // runs of sets that walk together, per key head
-  index super_blocks = 1;   // parts of such a run
-  std::size_t scratch = 0;  // bytes a worker
-
-  index tasks(problem<T> const& p) const { return p.batch * p.heads_kv * head_sets * super_blocks; }
-};
-
 /// Everything a worker needs for one task, laid out in its scratch.
 template <real T>
 struct pass_scratch {

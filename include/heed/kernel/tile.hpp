@@ -66,7 +66,7 @@ inline constexpr index most_keys = std::max({key_block, keys_in_one_tile, key_bl
 inline constexpr index era_keys = 16 * key_block;
 static_assert(era_keys % key_block_on_tiles == 0);
 
-/// Query blocks that walk over the keys together (`pass::shape` may double them), sharing what is made of a key block.
+/// Query blocks that walk over the keys together (`pass_shape` may double them), sharing what is made of a key block.
 /// One copy per 256 queries costs under 5 %, per 64 queries 8–11 %.
 template <real T>
 inline constexpr int most_blocks = 256 / block_lanes<T> < 1 ? 1 : 256 / block_lanes<T>;
@@ -74,7 +74,7 @@ inline constexpr int most_blocks = 256 / block_lanes<T> < 1 ? 1 : 256 / block_la
 /// The same where biases or masks are read beside keys and values of at most `near_bytes`, which stay in a second-level
 /// cache of 2 MiB: the rows of 64 queries pass through without driving those out, the rows of 256 do
 /// (`heed_bench_attention --benchmark_filter=modifier/bias`: 1–3 % of the call; at 8192 keys of dim 128 it loses 4 %).
-/// Beyond `near_bytes`, heads of a group gain by walking over their keys together (`pass::join_sets`).
+/// Beyond `near_bytes`, heads of a group gain by walking over their keys together (`pass_shape::join_sets`).
 template <real T>
 inline constexpr int most_blocks_on_planes = 64 / block_lanes<T> < 1 ? 1 : 64 / block_lanes<T>;
 inline constexpr index near_bytes = index{1} << 20;

@@ -14,7 +14,7 @@
 namespace heed {
 HEED_ISA_BEGIN
 
-/// Query blocks that walk over the keys together on tiles (`pass::shape` may double them): values are packed once per key
+/// Query blocks that walk over the keys together on tiles (`pass_shape` may double them): values are packed once per key
 /// block, which costs a tenth of the whole with 4 of them and half of that with 8.
 inline constexpr int most_blocks_on_tiles = 8;
 
