@@ -79,15 +79,16 @@ class kv_cache {
                    capacity());
     position_code const code = position();
     auto const kept = code.has_far() ? position_code::far : position_code::near;
+    std::optional<rotator<number>> turning = turning_for(code, kept);
     for (index i = 0; i < n; ++i) {  // into rows that nobody reads until the size grows
-      each_key(code, kept, key_rows, i, [&](index h) { keep("k", h, i, keys_); });
+      each_key(turning, code.key_turn(kept, size_ + i), key_rows, i, [&](index h) { keep("k", h, i, keys_); });
       for (index h = 0; h < heads_kv(); ++h) {
         read(value_rows, h, i);
         keep("v", h, i, values_);
       }
     }
-    for (index i = 0; ring_rows_ > 0 && i < n; ++i)
-      keep_near(code, key_rows, i);
+    if (ring_rows_ > 0)
+      keep_near(code, key_rows);
     size_ += n;
   }
 
@@ -161,14 +162,18 @@ class kv_cache {
                    row_(std::max<index>(bad, 0)), " in head ", head, ", row ", i, ", channel ", bad);
   }
 
-  /// Reads row i of k, turned as a product wants its keys, and calls f(head) for each head.
+  /// What turns keys for a product, if they are: one at a time, since all work in `turning_`.
+  std::optional<rotator<number>> turning_for(position_code const& code, position_code::product which) {
+    if (!code.turns_keys(which))
+      return std::nullopt;
+    return rotator<number>(code.key_rotation(which), turning_.data());
+  }
+
+  /// Reads row i of k, turned as far as `turn`, and calls f(head) for each head.
   template <class F>
-  void each_key(position_code const& code, position_code::product which, operand const& k, index i, F&& f) {
-    std::optional<rotator<number>> turning;
-    if (code.turns_keys(which)) {
-      turning.emplace(code.key_rotation(which), turning_.data());
-      turning->seek(code.key_turn(which, size_ + i));
-    }
+  void each_key(std::optional<rotator<number>>& turning, double turn, operand const& k, index i, F&& f) {
+    if (turning)
+      turning->seek(turn);
     for (index h = 0; h < heads_kv(); ++h) {
       read(k, h, i);
       if (turning)
@@ -177,14 +182,17 @@ class kv_cache {
     }
   }
 
-  /// Row i of k, turned for near queries, goes into the ring, twice.
-  void keep_near(position_code const& code, operand const& k, index i) {
-    index const j = size_ + i, row = j % ring_rows_;
-    each_key(code, position_code::near, k, i, [&](index h) {
-      for (index copy : {row, row + ring_rows_})
-        ring_.put(h, copy, row_.data());
-    });
-    ring_begin_ = std::max(ring_begin_, j - ring_rows_ + 1);
+  /// Rows of k, turned for near queries, go into the ring, twice each.
+  void keep_near(position_code const& code, operand const& k) {
+    std::optional<rotator<number>> turning = turning_for(code, position_code::near);
+    for (index i = std::max<index>(0, k.extents[2] - ring_rows_); i < k.extents[2]; ++i) {
+      index const j = size_ + i, row = j % ring_rows_;
+      each_key(turning, code.key_turn(position_code::near, j), k, i, [&](index h) {
+        for (index copy : {row, row + ring_rows_})
+          ring_.put(h, copy, row_.data());
+      });
+    }
+    ring_begin_ = std::max(ring_begin_, size_ + k.extents[2] - ring_rows_);
   }
 
   kept_rows<T> keys_, values_;
