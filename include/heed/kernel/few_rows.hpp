@@ -3,6 +3,7 @@
 #include <heed/kernel/code_tiles.hpp>
 #include <heed/kernel/modify.hpp>
 #include <heed/kernel/query_block.hpp>
+#include <heed/kernel/query_rows.hpp>
 #include <heed/kernel/row_products.hpp>
 
 /// The pass for a few query rows (decode): the same stages, the same maps, with lanes along the channels in the
@@ -208,8 +209,13 @@ class few_rows_pass {
   }
 
   void pack() {
-    for (int which = 0; which < call_.position.products(); ++which)
-      load_queries(static_cast<position_code::product>(which));
+    for (int which = 0; which < call_.position.products(); ++which) {
+      query_rows<T> rows(call_, static_cast<position_code::product>(which), own_.turning);
+      for (index r = 0; r < shape_.rows; ++r) {
+        index const i = query_of(r);
+        rows.load(batch_, head_of(r), i, band_.position(i), own_.q[which] + r * own_.ldq, own_.ldq);
+      }
+    }
     band const counted = call_.counted(band_, batch_);
     for (index r = 0; r < shape_.rows; ++r) {
       index const i = query_of(r), head = head_of(r);
@@ -219,24 +225,6 @@ class few_rows_pass {
       for (int which = 0; which < call_.position.products(); ++which)
         for (index c = 0; c < call_.dim; ++c)
           own_.q[which][r * own_.ldq + c] *= factor;
-    }
-  }
-
-  /// The rows, turned for a product, 0 behind their channels. Those of one query turn alike.
-  void load_queries(position_code::product which) {
-    std::optional<rotator<T>> turning;
-    if (call_.position.rotates())
-      turning.emplace(call_.position.query_rotation(which), own_.turning);
-    for (index r = 0; r < shape_.rows; ++r) {
-      index const i = query_of(r);
-      T* const row = own_.q[which] + r * own_.ldq;
-      load_rows(call_.q.at(batch_, head_of(r), i, 0), call_.q.kind, call_.q.strides[2], call_.q.strides[3], 1,
-                call_.dim, row, own_.ldq);
-      if (turning) {
-        turning->seek(call_.position.query_turn(which, band_.position(i)));
-        turning->rotate(row);
-      }
-      std::fill(row + call_.dim, row + own_.ldq, T(0));
     }
   }
 

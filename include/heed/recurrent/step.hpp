@@ -2,6 +2,7 @@
 
 #include <heed/attention/state.hpp>
 #include <heed/cache/kv_cache.hpp>
+#include <heed/kernel/query_rows.hpp>
 #include <heed/kernel/row_products.hpp>
 
 #include <vector>
@@ -251,24 +252,20 @@ class recurrent_attention {
 
   /// Queries as the products want them: turned, scaled, padded. A causal walk has no keys ahead.
   void pack(problem<T> const& p, band const& sees, std::byte* turning) {
+    auto const which = [](int product) { return static_cast<position_code::product>(product); };
+    int const products = std::min(2, p.position.products());
     index const position = sees.position(0);
+    for (int product = 0; product < products; ++product) {
+      query_rows<T> rows(p, which(product), turning);
+      for (index h = 0; h < heads_q_; ++h)
+        rows.load(0, h, 0, position, query(which(product), h), padded_dim());
+    }
     for (index h = 0; h < heads_q_; ++h) {
       index const n = p.counts_rows ? p.visible_keys(sees, 0, h, 0) : 0;
       auto const factor = static_cast<T>(p.row_factor(h, position, n));
-      for (auto which : {position_code::near, position_code::far}) {
-        if (which != position_code::near && !p.position.has_far())
-          break;
-        T* const row = query(which, h);
-        load_rows(p.q.at(0, h, 0, 0), p.q.kind, 0, p.q.strides[3], 1, dim_, row, dim_);
-        if (p.position.rotates()) {
-          rotator<T> turn(p.position.query_rotation(which), turning);
-          turn.seek(p.position.query_turn(which, position));
-          turn.rotate(row);
-        }
+      for (int product = 0; product < products; ++product)
         for (index c = 0; c < dim_; ++c)
-          row[c] *= factor;
-        std::fill(row + dim_, row + padded_dim(), T(0));
-      }
+          query(which(product), h)[c] *= factor;
     }
   }
 
