@@ -7,8 +7,9 @@
 /// - rerope/prefill/dim:N, leaky_rerope/…, self_extend/…: causal, 4096 × 4096, window 1024, one head, one thread.
 ///   of_rope: the time of this code ÷ that of rotary in the same run (1.15 is the promise for ReRoPE;
 ///   two whole products would be near 1.5).
-/// - rerope/decode/dim:N: one token from a kv_cache of 16384 keys, 8 heads. of_plain: ÷ plain attention over a raw
-///   cache; of_rope: ÷ a cache of turned keys (1.1 is the promise).
+/// - rerope/decode/dim:N/keys:K: one token from a kv_cache of K keys, 8 heads. of_plain: ÷ plain attention over a raw
+///   cache; of_rope: ÷ a cache of turned keys (1.1 is the promise); rope_of_plain: those two. Beside few keys the query's
+///   own turn shows.
 
 namespace {
 
@@ -52,7 +53,7 @@ void prefill(benchmark::State& state, Make make) {
 
 template <class Make>
 void decode(benchmark::State& state, Make make) {
-  index const n = 16384, heads = 8, dim = state.range(0);
+  index const n = state.range(1), heads = 8, dim = state.range(0);
   inputs in(heads, 1, n, dim);
   auto const rope = turn_of(dim);
   heed::kv_cache<float> plain(heads, dim, dim, n), turned(heads, dim, dim, n, rope),
@@ -67,6 +68,7 @@ void decode(benchmark::State& state, Make make) {
   c.count_bytes(8.0 * static_cast<double>(heads * n * dim));
   c.count("of_plain", c.time() / c.middle("plain"));
   c.count("of_rope", c.time() / c.middle("rope"));
+  c.count("rope_of_plain", c.middle("rope") / c.middle("plain"));
 }
 
 template <class Make>
@@ -80,9 +82,11 @@ void register_code(char const* name, Make make) {
   benchmark::RegisterBenchmark((std::string(name) + "/decode").c_str(),
                                [make](benchmark::State& s) { decode(s, make); })
       ->UseManualTime()
-      ->ArgName("dim")
-      ->Arg(64)
-      ->Arg(128);
+      ->ArgNames({"dim", "keys"})
+      ->Args({64, 16384})
+      ->Args({128, 16384})
+      ->Args({128, 512})
+      ->Args({128, 64});
 }
 
 }  // namespace
