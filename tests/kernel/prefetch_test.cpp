@@ -88,7 +88,7 @@ struct call_on_rows {
 TEMPLATE_TEST_CASE("The values behind a key block, in their own storage", "[contract]", float, Eigen::half) {
   call_on_rows<TestType> x;
   arena counting;
-  key_tiles<float> tiles(counting, x.call, 16);
+  key_tiles<float> tiles(counting, x.call, nullptr, 16);
   tiles.open(1, 2, {16, 32});
   lines_ahead const values = tiles.values_behind(7);
   CHECK(values.at() == address(&x.v(1, 2, 32, 0)));

@@ -41,10 +41,10 @@ struct fixture {
   workspace memory;
   rotator<T> rotate;
 
-  fixture(index pairs, bool interleaved, double factor = 1, double slowness = 1)
+  fixture(index pairs, bool interleaved, double factor = 1, double slowness = 1, index kept = 0)
       : theta(angles_for(pairs)), what{theta.data(), pairs, factor, interleaved, slowness},
-        bytes(rotator<T>::scratch_bytes(pairs)), memory(bytes + 64),
-        rotate((std::memset(memory.data(), 0x5a, bytes + 64), what), memory.data()) {}
+        bytes(rotator<T>::scratch_bytes(what, kept)), memory(bytes + 64),
+        rotate((std::memset(memory.data(), 0x5a, bytes + 64), what), memory.data(), kept) {}
 
   bool guard_is_whole() const {
     for (std::size_t i = 0; i < 64; ++i)
@@ -151,11 +151,12 @@ TEST_CASE("rotator: a long walk does not drift", "[contract]") {
   CHECK(worst <= 1e-14);
 }
 
-TEMPLATE_TEST_CASE("rotator: bits depend on the position alone, not on the way there", "[contract]", float, double) {
+TEMPLATE_TEST_CASE("rotator: bits depend on the position alone, not on the way there or on what is kept", "[contract]",
+                   float, double) {
   generator random(3);
   INFO(random);
-  for (bool interleaved : {false, true}) {
-    fixture<TestType> wanderer(29, interleaved);
+  for (auto const& [interleaved, kept] : {std::pair<bool, index>{false, 0}, {true, 0}, {false, 1504}, {true, 96}}) {
+    fixture<TestType> wanderer(29, interleaved, 1, 1, kept);
     double position = 0;
     for (int n = 0; n < 2000; ++n) {
       switch (random.whole(0, 5)) {
@@ -180,9 +181,10 @@ TEMPLATE_TEST_CASE("rotator: bits depend on the position alone, not on the way t
       auto b = a;
       wanderer.rotate.rotate(a.data());
       fresh.rotate.rotate(b.data());
-      INFO("step " << n << ", position " << position);
+      INFO("step " << n << ", position " << position << ", kept " << kept);
       REQUIRE(std::memcmp(a.data(), b.data(), a.size() * sizeof(TestType)) == 0);
     }
+    REQUIRE(wanderer.guard_is_whole());
   }
 }
 
@@ -207,7 +209,8 @@ TEMPLATE_TEST_CASE("rotator: rows at once are the rows one by one, bit for bit",
         std::vector<TestType> to(static_cast<std::size_t>(rows * to_ld + 1), TestType(3)), expected = to,
                                                                                            in_place = from;
 
-        fixture<TestType> together(pairs, interleaved, 1.25), apart(pairs, interleaved, 1.25);
+        fixture<TestType> together(pairs, interleaved, 1.25, 1, random.chance(0.5) ? 272 : 0),
+            apart(pairs, interleaved, 1.25);
         auto const position = [&](index i) { return positions[static_cast<std::size_t>(i)]; };
         together.rotate.rotate_rows(rows, position, from.data(), from_ld, to.data(), to_ld);
         together.rotate.rotate_rows(rows, position, in_place.data(), from_ld, in_place.data(), from_ld);

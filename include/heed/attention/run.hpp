@@ -61,8 +61,6 @@ void run_few_rows(problem<T> const& p, Maps const& maps, Shape const& shape, Exe
   std::byte* const partials = memory + static_cast<std::size_t>(shape.workers) * shape.scratch;
   auto const at = [&](int worker) { return arena(memory + static_cast<std::size_t>(worker) * shape.scratch); };
   auto const partial = [&](index pair) { return partials + static_cast<std::size_t>(pair) * shape.rows_shape.partial; };
-  for (int worker = 0; worker < shape.workers; ++worker)
-    driver::prepare(p, at(worker));
   if (splits == 1) {
     place.run(pairs,
               [&](index task, int worker) { driver(p, maps, shape.rows_shape, at(worker)).run(task, 0, nullptr); });
@@ -81,6 +79,10 @@ void run_few_rows(problem<T> const& p, Maps const& maps, Shape const& shape, Exe
 
 template <class Shape, real T, class Maps, class Executor>
 void run_tasks(problem<T> const& p, Maps const& maps, Shape const& shape, Executor& place, std::byte* memory) {
+  for (int worker = 0; worker < shape.workers; ++worker) {
+    arena scratch(memory + static_cast<std::size_t>(worker) * shape.scratch);
+    turners<T>::in(scratch, p, true);
+  }
   if constexpr (Shape::has_few_rows)
     if (shape.path == heed::path::few_rows)
       return run_few_rows(p, maps, shape, place, memory);

@@ -3,11 +3,7 @@
 #include <heed/kernel/code_tiles.hpp>
 #include <heed/kernel/modify.hpp>
 #include <heed/kernel/query_block.hpp>
-#include <heed/kernel/query_rows.hpp>
 #include <heed/kernel/row_products.hpp>
-
-#include <memory>
-#include <type_traits>
 
 /// The pass for a few query rows (decode): the same stages, the same maps, with lanes along the channels in the
 /// products and along the keys in between. All query heads of a group share each key load; long key ranges are cut by
@@ -60,8 +56,8 @@ struct row_states {
 
 template <real T>
 struct few_rows_scratch {
-  query_rows<T>* queries = nullptr;  // [product], kept from task to task
-  T* q[3] = {};                      // [row][padded dim]
+  turners<T>* turning = nullptr;
+  T* q[3] = {};  // [row][padded dim]
   index ldq = 0;
   row_states<T> state;
   key_tiles<T> tiles;
@@ -72,13 +68,13 @@ struct few_rows_scratch {
   T* plane = nullptr;  // [2][lds]
 
   few_rows_scratch(arena& memory, problem<T> const& p, index rows, index block_keys)
-      : queries(take_queries(memory, p, false)), ldq(round_up<index>(p.dim, lanes<T>)) {
+      : turning(turners<T>::in(memory, p, false)), ldq(round_up<index>(p.dim, lanes<T>)) {
     index const keys = std::min(block_keys, std::max<index>(p.kv_len, 1));
     lds = round_up<index>(keys + score_room, lanes<T>);
     for (int i = 0; i < p.position.products(); ++i)
       q[i] = memory.take<T>(rows * ldq);
     state = row_states<T>(memory, rows, p.dim_v);
-    tiles = key_tiles<T>(memory, p, keys, widening::as_read);
+    tiles = key_tiles<T>(memory, p, turning, keys, widening::as_read);
     if constexpr (has_tiles<T>)
       if (p.said.amx)
         codes = code_tiles(memory, p, rows);
@@ -86,19 +82,6 @@ struct few_rows_scratch {
     s = memory.take<T>(rows * lds);
     if (p.additive())
       plane = memory.take<T>(2 * lds);
-  }
-
-  /// Stands first in a worker's scratch. With `make`, before the worker's first task, it begins to be.
-  static query_rows<T>* take_queries(arena& memory, problem<T> const& p, bool make) {
-    static_assert(std::is_trivially_destructible_v<query_rows<T>>);  // nobody would
-    std::size_t const bytes = p.position.rotates() ? rotator<T>::scratch_bytes(p.position.turn.pairs) : 0;
-    auto* const all = memory.take<query_rows<T>>(p.position.products());
-    for (int which = 0; which < p.position.products(); ++which) {
-      auto* const turning = memory.take<std::byte>(static_cast<index>(bytes));
-      if (make)
-        std::construct_at(all + which, p, static_cast<position_code::product>(which), turning);
-    }
-    return all;
   }
 
   static std::size_t bytes(problem<T> const& p, index rows, index keys) {
@@ -133,9 +116,6 @@ class few_rows_pass {
     bool const converts = key_tiles<T>::converts_keys(p, false, widening::as_read) || !in_registers<T>(p.v);
     return converts ? few_converted_keys : few_keys;
   }
-
-  /// Makes a worker's scratch ready for its first task.
-  static void prepare(problem<T> const& p, arena scratch) { few_rows_scratch<T>::take_queries(scratch, p, true); }
 
   few_rows_pass(problem<T> const& p, Maps const& maps, few_rows_shape const& shape, arena scratch)
       : call_(p), maps_(maps), shape_(shape), own_(scratch, p, shape.rows, shape.keys) {}
@@ -229,7 +209,8 @@ class few_rows_pass {
     for (int which = 0; which < call_.position.products(); ++which)
       for (index r = 0; r < shape_.rows; ++r) {
         index const i = query_of(r);
-        own_.queries[which].load(batch_, head_of(r), i, band_.position(i), own_.q[which] + r * own_.ldq, own_.ldq);
+        load_query(call_, own_.turning, static_cast<position_code::product>(which), batch_, head_of(r), i,
+                   band_.position(i), own_.q[which] + r * own_.ldq, own_.ldq);
       }
     band const counted = call_.counted(band_, batch_);
     for (index r = 0; r < shape_.rows; ++r) {

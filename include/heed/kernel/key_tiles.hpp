@@ -2,9 +2,7 @@
 
 #include <heed/kernel/load.hpp>
 #include <heed/kernel/prefetch.hpp>
-#include <heed/kernel/problem.hpp>
-
-#include <optional>
+#include <heed/kernel/turners.hpp>
 
 namespace heed {
 HEED_ISA_BEGIN
@@ -21,15 +19,13 @@ class key_tiles {
   key_tiles() = default;
 
   /// @param most the most keys of a block
-  key_tiles(arena& scratch, problem<T> const& p, index most, widening how = widening::once) : call_(&p), how_(how) {
+  key_tiles(arena& scratch, problem<T> const& p, turners<T>* turning, index most, widening how = widening::once)
+      : call_(&p), turning_(turning), how_(how) {
     for (int far = 0; far < (p.position.has_far() ? 2 : 1); ++far)
       if (converts_keys(p, far != 0, how))
         keys_[far].room = scratch.take<T>(most * padded(p.dim));
     if (!direct(p.v, how))
       values_.room = scratch.take<T>(most * padded(p.dim_v));
-    for (int far = 0; far < (p.position.has_far() ? 2 : 1); ++far)
-      if (p.position.turns_keys(far != 0 ? position_code::far : position_code::near))
-        turning_[far] = scratch.take<std::byte>(static_cast<index>(rotator<T>::scratch_bytes(p.position.turn.pairs)));
   }
 
   /// Points at keys [block.begin, block.end) of one key head; nothing is converted yet.
@@ -144,26 +140,18 @@ class key_tiles {
 
   /// Turned rows, from where they are into the tile's room, which may be the same.
   void turn(tile_rows_at<T> from, piece& tile, position_code::product which) {
-    bool const far = which != position_code::near;
-    std::optional<rotator<T>>& turning = rotators_[far];
-    if (!turning)
-      turning.emplace(call_->position.key_rotation(which), turning_[far]);
-    index const ld = padded(call_->dim), turned = 2 * turning->pairs(), n = block_.end - block_.begin;
     auto const position = [&](index j) { return call_->position.key_turn(which, block_.begin + j); };
-    turning->rotate_rows(n, position, from.data, from.ld, tile.room, ld);
-    if (from.data != tile.room && turned < call_->dim)
-      for (index j = 0; j < n; ++j)
-        std::copy(from.data + j * from.ld + turned, from.data + j * from.ld + call_->dim, tile.room + j * ld + turned);
+    turn_into(turning_->keys(which), block_.end - block_.begin, position, from, tile.room, padded(call_->dim),
+              call_->dim);
     tile.ready = true;
   }
 
   problem<T> const* call_ = nullptr;
+  turners<T>* turning_ = nullptr;
   widening how_ = widening::once;
   index batch_ = 0, head_ = 0;
   key_range block_;
   piece keys_[2], values_;
-  std::byte* turning_[2] = {};
-  std::optional<rotator<T>> rotators_[2];
   int finite_ = -1;
 };
 

@@ -33,6 +33,7 @@ struct pass_scratch {
     constexpr index width = block_lanes<T>;
     index const most = std::min(p.keys_at_once(), std::max<index>(p.kv_len, 1));
     static_assert(std::is_trivially_destructible_v<query_block<T>>);  // nobody would
+    turners<T>* const turning = turners<T>::in(memory, p, false);
     blocks = memory.take<query_block<T>>(count);
     for (index i = 0; i < count; ++i) {
       query_block<T> const block(memory, p);
@@ -40,14 +41,14 @@ struct pass_scratch {
         std::construct_at(blocks + i, block);
     }
     if (!p.on_tiles)
-      tiles = key_tiles<T>(memory, p, most);
+      tiles = key_tiles<T>(memory, p, turning, most);
     index const rows = p.on_tiles ? round_up(most, impl::tile_pairs) : most;
     s = memory.take<T>(std::max(rows * width, rows_at_once(p)));  // before and after the scores, rows pass through
-    packer = query_packer<T>(memory, p, s);
+    packer = query_packer<T>(p, turning, s);
     writer = p.in_one_tile() ? row_writer<T>(memory, p) : row_writer<T>(memory, p, s);
     if constexpr (has_tiles<T>)
       if (p.on_tiles)
-        products = tile_products(memory, p, most);
+        products = tile_products(memory, p, turning, most);
     if (p.position.has_far())
       far_s = memory.take<T>((p.on_tiles ? impl::tile_pairs : most) * width);
     seen = memory.take<std::uint64_t>(most * register_tile<T>::side_by_side);

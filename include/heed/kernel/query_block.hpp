@@ -3,9 +3,9 @@
 #include <heed/core/amx.hpp>
 #include <heed/kernel/modify.hpp>
 #include <heed/kernel/prefetch.hpp>
+#include <heed/kernel/turners.hpp>
 #include <heed/kernel/value_rows.hpp>
 
-#include <optional>
 #include <utility>
 
 namespace heed {
@@ -146,11 +146,7 @@ class query_packer {
   query_packer() = default;
 
   /// @param rows room for `rows_at_once` numbers, used while packing only
-  query_packer(arena& scratch, problem<T> const& p, T* rows) : call_(&p), rows_(rows) {
-    for (int far = 0; far < std::min(2, p.position.products()); ++far)
-      if (p.position.rotates())
-        turning_[far] = scratch.take<std::byte>(static_cast<index>(rotator<T>::scratch_bytes(p.position.turn.pairs)));
-  }
+  query_packer(problem<T> const& p, turners<T>* turning, T* rows) : call_(&p), turning_(turning), rows_(rows) {}
 
   void pack(query_block<T>& to, lane_order const& order, index batch, index first, band const& b) {
     constexpr index width = block_lanes<T>;
@@ -224,26 +220,22 @@ class query_packer {
 
   void load_and_turn(query_block<T> const& to, index lane, index count, position_code::product which, band const& b) {
     operand const& q = call_->q;
-    for (index i = 0; i < count; ++i)
-      load_rows(q.at(to.batch, to.head[lane + i], to.row[lane + i], 0), q.kind, q.strides[2], q.strides[3], 1,
-                call_->dim, rows_ + i * padded(), padded());
-    if (call_->position.rotates())
-      turn(to, lane, count, which, b);
-  }
-
-  void turn(query_block<T> const& to, index lane, index count, position_code::product which, band const& b) {
-    bool const far = which != position_code::near;
-    std::optional<rotator<T>>& turning = rotators_[far];
-    if (!turning)
-      turning.emplace(call_->position.query_rotation(which), turning_[far]);
     auto const position = [&](index i) { return call_->position.query_turn(which, b.position(to.row[lane + i])); };
-    turning->rotate_rows(count, position, rows_, padded(), rows_, padded());
+    auto const place = [&](index i) { return q.at(to.batch, to.head[lane + i], to.row[lane + i], 0); };
+    bool const turns = call_->position.rotates();
+    tile_rows_at<T> from{rows_, padded()};
+    if (turns && in_place<T>(q) && to.one_head(lane, count))
+      from = {reinterpret_cast<T const*>(place(0)), q.strides[2]};
+    else
+      for (index i = 0; i < count; ++i)
+        load_rows(place(i), q.kind, q.strides[2], q.strides[3], 1, call_->dim, rows_ + i * padded(), padded());
+    if (turns)
+      turn_into(turning_->queries(which), count, position, from, rows_, padded(), call_->dim);
   }
 
   problem<T> const* call_ = nullptr;
+  turners<T>* turning_ = nullptr;
   T* rows_ = nullptr;
-  std::byte* turning_[2] = {};
-  std::optional<rotator<T>> rotators_[2];  // near, and far on either side
 };
 
 /// Takes finished rows out of a block: divided, gated, transposed back, rounded into the storage of `out`.

@@ -215,7 +215,9 @@ inline void cos_sin(double position, double const* theta, index n, double* c, do
 /// - What `seek(p)` yields depends on p alone, never on where the rotator was before: cutting rows differently among
 ///   tasks leaves every bit as it is.
 /// - Accuracy: angles in double, within 1e-14 of the true cos and sin at any position; then rounded to T.
-/// - Memory: `scratch_bytes(pairs)` of the caller, 64-byte aligned; nothing else. `theta` must outlive the rotator.
+/// - Memory: `scratch_bytes` of the caller, 64-byte aligned; nothing else. `theta` must outlive the rotator.
+/// - Where several heads turn by the same positions, those below `kept` may keep their cos and sin once they are made, with
+///   the same bits: a row then takes half the time.
 /// - Positions may be negative or fractional; a NaN or infinite one yields NaN.
 ///
 /// @see Su et al. 2021, arXiv 2104.09864, eq. 34; kexue.fm/archives/8265
@@ -225,8 +227,16 @@ class rotator {
   static constexpr std::size_t scratch_bytes(index pairs) {
     return angle_arrays * piece_bytes<double>(padded(pairs)) + 2 * piece_bytes<T>(2 * padded(pairs));
   }
+  /// @param kept a multiple of 16
+  static std::size_t scratch_bytes(rotation const& what, index kept) {
+    return scratch_bytes(what.pairs) + kept_bytes(what, kept) + piece_bytes<bool>(kept / kept_at_once);
+  }
+  /// Of what is kept, for the most part.
+  static std::size_t kept_bytes(rotation const& what, index kept) {
+    return piece_bytes<T>(kept * 2 * row_numbers(what));
+  }
 
-  rotator(rotation const& what, void* scratch) : what_(what) {
+  rotator(rotation const& what, void* scratch, index kept = 0) : what_(what), kept_(kept) {
     index const n = padded(what.pairs);
     auto* at = static_cast<std::byte*>(scratch);
     auto const take = [&at](auto*& pointer, index count) {
@@ -240,8 +250,11 @@ class rotator {
       take(angles->cos, n);
       take(angles->sin, n);
     }
-    take(cos_, 2 * n);
-    take(sin_, 2 * n);
+    take(own_cos_, 2 * n);
+    take(own_sin_, 2 * n);
+    take(made_, kept / kept_at_once);
+    kept_rows_ = reinterpret_cast<T*>(at);
+    use(own_cos_, own_sin_);
     inverse_scale_ = static_cast<T>(1 / (what.attention_factor * what.attention_factor));
     fill(one_, 1);
     fill(stride_, stride);
@@ -254,6 +267,91 @@ class rotator {
     if (position == position_)
       return;
     position_ = position;
+    if (keeps(position))
+      return recall(static_cast<index>(position));
+    use(own_cos_, own_sin_);
+    reach(position);
+  }
+
+  /// Turns the first 2 · pairs channels at `row`, in place; the others stay.
+  void rotate(T* row) const { rotate(row, row); }
+
+  /// The same from one row into another, whose other channels stay.
+  void rotate(T const* row, T* to) const { turn_all<false>(row, to, batch<T>(T(1))); }
+
+  /// `seek(position(i))` and `rotate` for rows 0 … n − 1, with the same bits: those whose positions follow one by one keep
+  /// their angles in registers. `from` and `to` may be the same rows.
+  template <class Positions>
+  void rotate_rows(index n, Positions const& position, T const* from, index from_ld, T* to, index to_ld) {
+    for (index i = 0; i < n;) {
+      double const p = position(i), end = (std::floor(p / stride) + 1) * stride;
+      seek(p);
+      rotate(from + i * from_ld, to + i * to_ld);
+      index const next = ++i;
+      bool const whole = whole_ == p && p < 0x1p53 && !keeps(p);
+      double expected = p + 1;
+      for (; whole && i < n && expected < end && position(i) == expected; ++i)
+        expected += 1;
+      if (i > next)
+        rotate_next(i - next, from + next * from_ld, from_ld, to + next * to_ld, to_ld);
+    }
+  }
+
+  /// Undoes `rotate` at the same position: turns back and divides by the attention factor.
+  void rotate_inverse(T* row) const { turn_all<true>(row, row, batch<T>(inverse_scale_)); }
+
+ private:
+  // A whole position is reached from the multiple of 256 below it: at most 15 turns by 16 theta, then at most 15 by
+  // theta, each of which may lose about an ulp. sin and cos, shared by 256 rows, vanish beside the turn itself, and a
+  // seek to anywhere is at most 30 turns.
+  static constexpr double stride = 16;
+  static constexpr double sync = 256;
+  static constexpr std::size_t angle_arrays = 8;
+  static constexpr index kept_at_once = 16;  // no more than the stride
+
+  struct complex {
+    double* cos;
+    double* sin;
+  };
+
+  static constexpr index padded(index pairs) {
+    constexpr index step = lanes<T>;  // whole batches of T in the half layout; of double everywhere
+    return (pairs + step - 1) / step * step;
+  }
+  template <class V>
+  static constexpr std::size_t piece_bytes(index count) {
+    return (static_cast<std::size_t>(count) * sizeof(V) + 63) / 64 * 64;
+  }
+
+  /// Numbers of cos, or of sin, that `rotate` reads.
+  static index row_numbers(rotation const& what) { return (what.interleaved ? 2 : 1) * padded(what.pairs); }
+
+  void use(T* cos, T* sin) {
+    cos_ = cos;
+    sin_ = sin;
+  }
+
+  bool keeps(double position) const {
+    return position >= 0 && position < static_cast<double>(kept_) && position == std::floor(position);
+  }
+  T* kept_cos(index position) const { return kept_rows_ + position * 2 * row_numbers(what_); }
+  T* kept_sin(index position) const { return kept_cos(position) + row_numbers(what_); }
+
+  /// Uses what is kept of a position, which is made with the positions beside it.
+  void recall(index position) {
+    index const first = position / kept_at_once * kept_at_once;
+    if (!std::exchange(made_[position / kept_at_once], true)) {
+      use(kept_cos(first), kept_sin(first));
+      reach(static_cast<double>(first));
+      walk(kept_at_once - 1, [&](turn const(&from)[turns], index i, index t) HEED_LAMBDA_INLINE {
+        write(from, t, kept_cos(first + 1 + i), kept_sin(first + 1 + i));
+      });
+    }
+    use(kept_cos(position), kept_sin(position));
+  }
+
+  /// Makes cos and sin of a position.
+  void reach(double position) {
     if (position != std::floor(position) || std::fabs(position) > 0x1p53) {
       fill_scaled(now_, position);
       whole_ = std::numeric_limits<double>::quiet_NaN();
@@ -273,55 +371,6 @@ class rotator {
     advance(strides, restart, steps);
     stride_start_position_ = start;
     whole_ = position;
-  }
-
-  /// Turns the first 2 · pairs channels at `row`, in place; the others stay.
-  void rotate(T* row) const { rotate(row, row); }
-
-  /// The same from one row into another, whose other channels stay.
-  void rotate(T const* row, T* to) const { turn_all<false>(row, to, batch<T>(T(1))); }
-
-  /// `seek(position(i))` and `rotate` for rows 0 … n − 1, with the same bits: those whose positions follow one by one keep
-  /// their angles in registers. `from` and `to` may be the same rows.
-  template <class Positions>
-  void rotate_rows(index n, Positions const& position, T const* from, index from_ld, T* to, index to_ld) {
-    for (index i = 0; i < n;) {
-      double const p = position(i), end = (std::floor(p / stride) + 1) * stride;
-      seek(p);
-      rotate(from + i * from_ld, to + i * to_ld);
-      index const next = ++i;
-      bool const whole = whole_ == p && p < 0x1p53;
-      double expected = p + 1;
-      for (; whole && i < n && expected < end && position(i) == expected; ++i)
-        expected += 1;
-      if (i > next)
-        rotate_next(i - next, from + next * from_ld, from_ld, to + next * to_ld, to_ld);
-    }
-  }
-
-  /// Undoes `rotate` at the same position: turns back and divides by the attention factor.
-  void rotate_inverse(T* row) const { turn_all<true>(row, row, batch<T>(inverse_scale_)); }
-
- private:
-  // A whole position is reached from the multiple of 256 below it: at most 15 turns by 16 theta, then at most 15 by
-  // theta, each of which may lose about an ulp. sin and cos, shared by 256 rows, vanish beside the turn itself, and a
-  // seek to anywhere is at most 30 turns.
-  static constexpr double stride = 16;
-  static constexpr double sync = 256;
-  static constexpr std::size_t angle_arrays = 8;
-
-  struct complex {
-    double* cos;
-    double* sin;
-  };
-
-  static constexpr index padded(index pairs) {
-    constexpr index step = lanes<T>;  // whole batches of T in the half layout; of double everywhere
-    return (pairs + step - 1) / step * step;
-  }
-  template <class V>
-  static constexpr std::size_t piece_bytes(index count) {
-    return (static_cast<std::size_t>(count) * sizeof(V) + 63) / 64 * 64;
   }
 
   void fill(complex const& to, double position) const {
@@ -371,7 +420,7 @@ class rotator {
           current[i].by(one);
         current[i].put(now_, at);
       });
-      write(current, t);
+      write(current, t, cos_, sin_);
     }
   }
 
@@ -379,45 +428,54 @@ class rotator {
     for (index t = 0; t < what_.pairs; t += lanes<T>) {
       turn current[turns];
       unroll<turns>([&](int i) HEED_LAMBDA_INLINE { current[i] = turn::at(now_, t + i * lanes<double>); });
-      write(current, t);
+      write(current, t, cos_, sin_);
     }
   }
 
   /// The tables as `rotate` wants them: (c, s) a pair in the half layout, (c, c) and (−s, s) interleaved.
-  HEED_ALWAYS_INLINE void write(turn const (&from)[turns], index t) {
+  HEED_ALWAYS_INLINE void write(turn const (&from)[turns], index t, T* cos, T* sin) const {
     batch<double> c[turns], s[turns];
     unroll<turns>([&](int i) HEED_LAMBDA_INLINE {
       c[i] = from[i].cos;
       s[i] = from[i].sin;
     });
     if (!what_.interleaved) {
-      impl::store_rounded(cos_ + t, c);
-      impl::store_rounded(sin_ + t, s);
+      impl::store_rounded(cos + t, c);
+      impl::store_rounded(sin + t, s);
       return;
     }
     unroll<turns>([&](int i) HEED_LAMBDA_INLINE {
       index const at = 2 * (t + i * lanes<double>);
-      impl::store_interleaved(cos_ + at, c[i], c[i]);
-      impl::store_interleaved(sin_ + at, batch<double>(0.0) - s[i], s[i]);
+      impl::store_interleaved(cos + at, c[i], c[i]);
+      impl::store_interleaved(sin + at, batch<double>(0.0) - s[i], s[i]);
     });
   }
 
-  /// n rows at the n whole positions after the one sought, all below the next multiple of the stride.
-  void rotate_next(index n, T const* from, index from_ld, T* to, index to_ld) {
+  /// Walks over the n whole positions after the one reached, all below the next multiple of the stride, for some pairs after
+  /// the others: f(turns, i, first pair).
+  template <class F>
+  HEED_ALWAYS_INLINE void walk(index n, F const& f) {
     for (index t = 0; t < what_.pairs; t += lanes<T>) {
       turn current[turns], one[turns];
       unroll<turns>([&](int i) HEED_LAMBDA_INLINE {
         current[i] = turn::at(now_, t + i * lanes<double>);
         one[i] = turn::at(one_, t + i * lanes<double>);
       });
-      for (index row = 0; row < n; ++row) {
-        unroll<turns>([&](int i) HEED_LAMBDA_INLINE { current[i].by(one[i]); });
-        write(current, t);
-        turn_piece<false>(from + row * from_ld, to + row * to_ld, t, batch<T>(T(1)));
+      for (index i = 0; i < n; ++i) {
+        unroll<turns>([&](int j) HEED_LAMBDA_INLINE { current[j].by(one[j]); });
+        f(current, i, t);
       }
       unroll<turns>([&](int i) HEED_LAMBDA_INLINE { current[i].put(now_, t + i * lanes<double>); });
     }
     whole_ += static_cast<double>(n);
+  }
+
+  /// n rows at those positions.
+  void rotate_next(index n, T const* from, index from_ld, T* to, index to_ld) {
+    walk(n, [&](turn const(&current)[turns], index i, index t) HEED_LAMBDA_INLINE {
+      write(current, t, cos_, sin_);
+      turn_piece<false>(from + i * from_ld, to + i * to_ld, t, batch<T>(T(1)));
+    });
     position_ = whole_;
   }
 
@@ -475,8 +533,13 @@ class rotator {
 
   rotation what_;
   complex now_{}, stride_start_{}, one_{}, stride_{};
-  T* cos_ = nullptr;
+  T* cos_ = nullptr;  // of the position sought
   T* sin_ = nullptr;
+  T* own_cos_ = nullptr;
+  T* own_sin_ = nullptr;
+  T* kept_rows_ = nullptr;  // [position] cos, sin
+  bool* made_ = nullptr;    // of 16 positions each
+  index kept_ = 0;
   T inverse_scale_ = 1;
   double position_ = std::numeric_limits<double>::quiet_NaN();
   double whole_ = std::numeric_limits<double>::quiet_NaN();  // the whole position `now_` stands at

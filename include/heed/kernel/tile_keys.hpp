@@ -2,10 +2,8 @@
 
 #include <heed/core/amx.hpp>
 #include <heed/kernel/load.hpp>
-#include <heed/kernel/problem.hpp>
 #include <heed/kernel/tile.hpp>
-
-#include <optional>
+#include <heed/kernel/turners.hpp>
 
 /// Keys as tiles take them: rows of bfloat16, sixteen at a time.
 
@@ -52,15 +50,14 @@ class tile_keys {
 
   /// @param most the most keys of a block, in whole steps
   /// @param wide room for 16 rows of `padded_dim` floats, used while a block is taken only
-  tile_keys(arena& scratch, problem<float> const& p, index most, float* wide) : call_(&p), wide_(wide) {
+  tile_keys(arena& scratch, problem<float> const& p, turners<float>* turning, index most, float* wide)
+      : call_(&p), turning_(turning), wide_(wide) {
     for (position_code::product which : {position_code::near, position_code::far}) {
       if (which == position_code::far && !p.position.has_far())
         break;
       piece& to = pieces_[which];
       to.rows = readable(p.k) && !rounds_keys(p, which) ? impl::tile_pairs : most;
       to.data = scratch.take<Eigen::bfloat16>(to.rows * padded_dim(p));
-      if (p.position.turns_keys(which))
-        to.turning = scratch.take<std::byte>(static_cast<index>(rotator<float>::scratch_bytes(p.position.turn.pairs)));
     }
   }
 
@@ -88,8 +85,6 @@ class tile_keys {
     bool ready = false;
     Eigen::bfloat16* data = nullptr;  // [rows][padded dim] of those that are not read in place
     index rows = 0;                   // of a block, or of its last step only
-    std::byte* turning = nullptr;
-    std::optional<rotator<float>> turner;
   };
 
   /// Where the rows of a group come from: the call's keys, or a cache's ring of near keys, which are turned already.
@@ -125,21 +120,19 @@ class tile_keys {
         x.groups[g] = {from.rows->at(batch_, head_, from.row, 0), 2 * from.rows->strides[2]};
       } else {
         Eigen::bfloat16* const to = x.data + g * impl::tile_size % x.rows * ld;
-        copy(x, which, from, to);
+        copy(which, from, to);
         x.groups[g] = {reinterpret_cast<std::byte const*>(to), 2 * ld};
       }
     }
   }
 
   /// One group, so that what lies between reading and rounding stays in the first-level cache.
-  void copy(piece& x, position_code::product which, source const& from, Eigen::bfloat16* to) {
+  void copy(position_code::product which, source const& from, Eigen::bfloat16* to) {
     index const ld = padded_dim(*call_), count = from.count;
     load_rows(*from.rows, batch_, head_, from.row, count, call_->dim, wide_, ld);
     if (from.turns) {
-      if (!x.turner)
-        x.turner.emplace(call_->position.key_rotation(which), x.turning);
       auto const position = [&](index i) { return call_->position.key_turn(which, from.row + i); };
-      x.turner->rotate_rows(count, position, wide_, ld, wide_, ld);
+      turning_->keys(which).rotate_rows(count, position, wide_, ld, wide_, ld);
     }
     for (index i = 0; i < count; ++i)
       impl::rounded_row(wide_ + i * ld, call_->dim, to + i * ld);
@@ -147,6 +140,7 @@ class tile_keys {
   }
 
   problem<float> const* call_ = nullptr;
+  turners<float>* turning_ = nullptr;
   float* wide_ = nullptr;
   index batch_ = 0, head_ = 0;
   key_range block_;

@@ -169,12 +169,12 @@ class tile_products {
   tile_products() = default;
 
   /// @param most the most keys of a block
-  tile_products(arena& scratch, problem<float> const& p, index most) : call_(&p) {
+  tile_products(arena& scratch, problem<float> const& p, turners<float>* turning, index most) : call_(&p) {
     most_ = round_up(most, impl::tile_pairs);
     values_ = scratch.take<float>(most_ / 2 * round_up(channels(p), 2 * impl::tile_size));
     spare_ = scratch.take<Eigen::bfloat16>(impl::tile_pairs * most_padded(p));
     wide_ = scratch.take<float>(impl::tile_size * most_padded(p));
-    keys_ = tile_keys(scratch, p, most_, wide_);
+    keys_ = tile_keys(scratch, p, turning, most_, wide_);
     sums_ = scratch.take<float>(2 * width);
     weights_ = scratch.take<float>(most_halves * most_ / 2 * impl::pair_lanes);
   }

@@ -2,7 +2,6 @@
 
 #include <heed/attention/state.hpp>
 #include <heed/cache/kv_cache.hpp>
-#include <heed/kernel/query_rows.hpp>
 #include <heed/kernel/row_products.hpp>
 
 #include <vector>
@@ -214,7 +213,7 @@ class recurrent_attention {
       place(p.k, impl::token_row("source's key", key, heads_kv_, dim_));
       place(p.v, impl::token_row("source's value", value, heads_kv_, dim_v_));
       if (!tiles)
-        tiles.emplace(memory, p, 1);
+        tiles.emplace(memory, p, turning, 1);
       else
         detail::expect(p.k.strides[3] == key_stride && p.v.strides[3] == value_stride,
                        "recurrent_attention: source's rows must all have one stride between channels");
@@ -226,17 +225,16 @@ class recurrent_attention {
   }
 
   struct layout_of_scratch {
-    std::byte* turning;
+    turners<T>* turning;
     row_writer<T> writer;
   };
 
   /// The scratch of a walk: with `all`, the key and value rows too, which `walk` takes later.
   layout_of_scratch lay_out(arena& memory, problem<T> const& p, bool all) const {
-    layout_of_scratch r{nullptr, row_writer<T>(memory, p)};
-    if (p.position.rotates())
-      r.turning = memory.take<std::byte>(static_cast<index>(rotator<T>::scratch_bytes(p.position.turn.pairs)));
+    turners<T>* const turning = turners<T>::in(memory, p, static_cast<bool>(memory));
+    layout_of_scratch const r{turning, row_writer<T>(memory, p)};
     if (all)
-      key_tiles<T>(memory, p, 1);
+      key_tiles<T>(memory, p, turning, 1);
     return r;
   }
 
@@ -251,15 +249,13 @@ class recurrent_attention {
   }
 
   /// Queries as the products want them: turned, scaled, padded. A causal walk has no keys ahead.
-  void pack(problem<T> const& p, band const& sees, std::byte* turning) {
+  void pack(problem<T> const& p, band const& sees, turners<T>* turning) {
     auto const which = [](int product) { return static_cast<position_code::product>(product); };
     int const products = std::min(2, p.position.products());
     index const position = sees.position(0);
-    for (int product = 0; product < products; ++product) {
-      query_rows<T> rows(p, which(product), turning);
+    for (int product = 0; product < products; ++product)
       for (index h = 0; h < heads_q_; ++h)
-        rows.load(0, h, 0, position, query(which(product), h), padded_dim());
-    }
+        load_query(p, turning, which(product), 0, h, 0, position, query(which(product), h), padded_dim());
     for (index h = 0; h < heads_q_; ++h) {
       index const n = p.counts_rows ? p.visible_keys(sees, 0, h, 0) : 0;
       auto const factor = static_cast<T>(p.row_factor(h, position, n));
