@@ -10,6 +10,7 @@
 /// - rerope/decode/dim:N/keys:K: one token from a kv_cache of K keys, 8 heads. of_plain: ÷ plain attention over a raw
 ///   cache; of_rope: ÷ a cache of turned keys (1.1 is the promise); rope_of_plain: those two. Beside few keys the query's
 ///   own turn shows.
+/// - rerope/prompt/dim:N/rows:R: causal, R × R, 8 heads, raw keys, with the same counters: beside few rows turns show.
 
 namespace {
 
@@ -51,6 +52,17 @@ void prefill(benchmark::State& state, Make make) {
   c.count("of_rope", c.time() / c.middle("rope"));
 }
 
+/// A call, in turns with the same without positions and with rotary.
+template <class Plain, class Rope, class Call>
+void beside(bench::comparison& c, Plain plain, Rope rope, Call call) {
+  c.against("plain", [&] { return bench::seconds(plain); });
+  c.against("rope", [&] { return bench::seconds(rope); });
+  c.run(call);
+  c.count("of_plain", c.time() / c.middle("plain"));
+  c.count("of_rope", c.time() / c.middle("rope"));
+  c.count("rope_of_plain", c.middle("rope") / c.middle("plain"));
+}
+
 template <class Make>
 void decode(benchmark::State& state, Make make) {
   index const n = state.range(1), heads = 8, dim = state.range(0);
@@ -62,13 +74,19 @@ void decode(benchmark::State& state, Make make) {
     each->append(in.k, in.v);
   auto const call = [&](heed::kv_cache<float> const& from) { heed::attention(in.q, from, in.out, heed::causal{}); };
   bench::comparison c(state);
-  c.against("plain", [&] { return bench::seconds([&] { call(plain); }); });
-  c.against("rope", [&] { return bench::seconds([&] { call(turned); }); });
-  c.run([&] { call(cache); });
+  beside(c, [&] { call(plain); }, [&] { call(turned); }, [&] { call(cache); });
   c.count_bytes(8.0 * static_cast<double>(heads * n * dim));
-  c.count("of_plain", c.time() / c.middle("plain"));
-  c.count("of_rope", c.time() / c.middle("rope"));
-  c.count("rope_of_plain", c.middle("rope") / c.middle("plain"));
+}
+
+template <class Make>
+void prompt(benchmark::State& state, Make make) {
+  index const n = state.range(1), dim = state.range(0);
+  inputs in(8, n, n, dim);
+  auto const rope = turn_of(dim);
+  auto const code = make(rope);
+  auto const call = [&](auto const&... ms) { heed::attention(in.q, in.k, in.v, in.out, heed::causal{}, ms...); };
+  bench::comparison c(state);
+  beside(c, [&] { call(); }, [&] { call(rope); }, [&] { call(code); });
 }
 
 template <class Make>
@@ -87,6 +105,11 @@ void register_code(char const* name, Make make) {
       ->Args({128, 16384})
       ->Args({128, 512})
       ->Args({128, 64});
+  benchmark::RegisterBenchmark((std::string(name) + "/prompt").c_str(),
+                               [make](benchmark::State& s) { prompt(s, make); })
+      ->UseManualTime()
+      ->ArgNames({"dim", "rows"})
+      ->ArgsProduct({{64, 128}, {16, 64, 128, 512}});
 }
 
 }  // namespace

@@ -216,8 +216,8 @@ inline void cos_sin(double position, double const* theta, index n, double* c, do
 ///   tasks leaves every bit as it is.
 /// - Accuracy: angles in double, within 1e-14 of the true cos and sin at any position; then rounded to T.
 /// - Memory: `scratch_bytes` of the caller, 64-byte aligned; nothing else. `theta` must outlive the rotator.
-/// - Where several heads turn by the same positions, those below `kept` may keep their cos and sin once they are made, with
-///   the same bits: a row then takes half the time.
+/// - The positions below `kept` keep their cos and sin once they are made, with the same bits, for heads that come to them
+///   again.
 /// - Positions may be negative or fractional; a NaN or infinite one yields NaN.
 ///
 /// @see Su et al. 2021, arXiv 2104.09864, eq. 34; kexue.fm/archives/8265

@@ -12,8 +12,8 @@
 namespace heed {
 HEED_ISA_BEGIN
 
-/// The rotators of a worker, first in its scratch and kept from task to task: all heads turn by the same angles. To make
-/// those of one position takes as long as to read 20 keys; where all keys stand at few positions they are kept.
+/// The rotators of a worker, first in its scratch and kept from task to task: all heads turn by the same angles, and to begin
+/// a rotator takes as long as to read 20 keys. Where keys stand at few positions all angles are kept.
 template <real T>
 class turners {
  public:
@@ -55,14 +55,17 @@ class turners {
     return call_->position.keys_turned ? near_of_far_keys : near;
   }
 
-  /// How many positions are kept: all that keys have, if that is little and each is asked for by several heads.
+  /// How many positions are kept: all that keys have, if those are few and each is asked for by several heads.
   static index kept(problem<T> const& p) {
     index const positions = round_up<index>(p.kv_len, 16);
     index const asked = p.heads_q * p.q_len + (p.position.turns_keys(position_code::near) ? p.heads_kv * p.kv_len : 0);
-    bool const little = rotator<T>::kept_bytes(p.position.turn, positions) <= most_kept_bytes;
-    return little && p.batch * asked >= fewest_heads * positions ? positions : 0;
+    bool const few = rotator<T>::kept_bytes(p.position.turn, positions) <= most_kept_bytes;
+    return few && p.batch * asked >= fewest_heads * positions ? positions : 0;
   }
-  static constexpr std::size_t most_kept_bytes = std::size_t{1} << 18;
+  /// 128 positions of 64 pairs: 64 rows of eight heads then take 8 % less time with 128 channels, 3 % with 64; twice as many
+  /// positions gain nothing, walking over them in registers takes no longer than reading them.
+  static constexpr std::size_t most_kept_bytes = std::size_t{1} << 16;
+  /// Four lose 2 %, eight gain (programs of both in turns, `heed_bench_rerope --benchmark_filter=prompt`).
   static constexpr index fewest_heads = 6;
 
   void take(arena& memory, slot which, index kept) {
