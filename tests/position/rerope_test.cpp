@@ -316,6 +316,36 @@ TEST_CASE("Rectified codes: the same bits on every executor, and one visible key
   }
 }
 
+TEMPLATE_TEST_CASE("Heads that share angles keep the bits they have alone", "[identities]", double, float) {
+  using T = TestType;
+  rotary const turn = standard(16);
+  Eigen::ThreadPool pool(2);
+  thread_pool place(pool);
+  auto const check_heads = [&](inputs<T> const& in, auto const& code) {
+    auto const together = in.attend(code, causal{});
+    CHECK(same_bits(together, in.attend(code, causal{}, on{place})));
+    auto const head = [](tensor<T, 4> const& x, index b, index h) {
+      return view<T const, 2>(&x(b, h, 0, 0), {x.extent(2), x.extent(3)});
+    };
+    for (index b = 0; b < 2; ++b)
+      for (index h = 0; h < 8; ++h) {
+        auto const alone = attention(head(in.q, b, h), head(in.k, b, h), head(in.v, b, h), code, causal{});
+        INFO("batch " << b << ", head " << h);
+        REQUIRE(std::equal(alone.data(), alone.data() + alone.size(), &together(b, h, 0, 0)));
+      }
+  };
+  for (auto const& [q_len, kv_len] : {std::pair<index, index>{64, 64}, {40, 100}, {130, 130}, {70, 700}}) {
+    inputs<T> const in(q_len, kv_len, 16, 8, 8);
+    INFO("q_len " << q_len << ", kv_len " << kv_len);
+    check_heads(in, turn);
+    for_each_code(turn, 30, [&](char const* name, auto const& code) {
+      INFO(name);
+      check_heads(in, code);
+    });
+    check_heads(in, leaky_rerope{turn, 30, 4});
+  }
+}
+
 TEST_CASE("Hidden keys do not reach a row of a rectified code", "[edges][contract]") {
   rotary const turn = standard(16);
   for (index q_len : {2, 70}) {
