@@ -50,6 +50,9 @@ struct columns {
   }
 };
 
+/// The heads of a batch of one.
+view<brain const, 3> rows(tensor<brain, 4> const& t) { return {t.data(), {t.extent(1), t.extent(2), t.extent(3)}}; }
+
 /// Weights are rounded to 8 bits, above and below the fraction line; the rest is float.
 template <class Q, class K, class V, class... Ms>
 void check_views(char const* name, Q const& q, K const& k, V const& v, Ms const&... ms) {
@@ -183,9 +186,6 @@ TEST_CASE("On tiles a cache's keys are turned once, by the cache", "[identities]
   rotary const turn{frequencies::standard(64), layout::half};
   brains const x({1, 4, 2, 80, 80, 64, 64}, 78);
   kv_cache<brain> cache(2, 64, 64, 80, turn);
-  auto const rows = [](tensor<brain, 4> const& t) {
-    return view<brain const, 3>(t.data(), {t.extent(1), t.extent(2), t.extent(3)});
-  };
   cache.append(rows(x.k), rows(x.v));
   tensor<float, 4> out(x.result()), plain(x.result());
   with_amx const tiles{enable_amx()};
@@ -259,8 +259,8 @@ TEST_CASE("On tiles a rectified row does not depend on the rows beside it", "[id
   for_each_code(turn, 77, [&](char const* name, auto const& code) {
     tensor<float, 4> all(x.result()), part({1, 2, 41, 32});
     attention(x.q, x.k, x.v, all, code, causal{}, tiles);
-    view<brain const, 4> const rows(&x.q(0, 0, 100, 0), {1, 2, 41, 64}, x.q.strides());
-    attention(rows, x.k, x.v, part, code, causal{}, offset{300}, tiles);
+    view<brain const, 4> const some(&x.q(0, 0, 100, 0), {1, 2, 41, 64}, x.q.strides());
+    attention(some, x.k, x.v, part, code, causal{}, offset{300}, tiles);
     INFO(name);
     for (index h = 0; h < 2; ++h)
       CHECK(std::equal(&part(0, h, 0, 0), &part(0, h, 0, 0) + 41 * 32, &all(0, h, 100, 0)));
@@ -273,11 +273,8 @@ TEST_CASE("On tiles a rectified cache's near keys are turned once, by the cache"
   with_amx const tiles{enable_amx()};
   brains const x({1, 4, 2, 40, 200, 64, 64}, 97);
   rotary const turn{frequencies::standard(64), layout::half};
-  auto const rows = [](tensor<brain, 4> const& t) {
-    return view<brain const, 3>(t.data(), {t.extent(1), t.extent(2), t.extent(3)});
-  };
   tensor<float, 4> out(x.result()), plain(x.result());
-  for (index window : {90, 30}) {  // with the rows' own 40: more and fewer than the cache keeps
+  for (index window : {90, 30}) {  // the ring keeps so many keys, and 40 rows ask for 40 more
     rerope const code{turn, static_cast<double>(window)};
     kv_cache<brain> cache(2, 64, 64, 200, code);
     cache.append(rows(x.k), rows(x.v));

@@ -79,10 +79,8 @@ void run_few_rows(problem<T> const& p, Maps const& maps, Shape const& shape, Exe
 
 template <class Shape, real T, class Maps, class Executor>
 void run_tasks(problem<T> const& p, Maps const& maps, Shape const& shape, Executor& place, std::byte* memory) {
-  for (int worker = 0; worker < shape.workers; ++worker) {
-    arena scratch(memory + static_cast<std::size_t>(worker) * shape.scratch);
-    turners<T>::in(scratch, p, true);
-  }
+  for (int worker = 0; worker < shape.workers; ++worker)
+    turners<T>::begin(arena(memory + static_cast<std::size_t>(worker) * shape.scratch), p);
   if constexpr (Shape::has_few_rows)
     if (shape.path == heed::path::few_rows)
       return run_few_rows(p, maps, shape, place, memory);

@@ -85,8 +85,7 @@ void scores_above(Q const& q, K const& k, double threshold, Sink&& sink, Ms cons
     index const rows = block_lanes<T>;
     workspace memory(shape.scratch), buffer(static_cast<std::size_t>(rows * p.kv_len) * sizeof(T));
     T* const scores = reinterpret_cast<T*>(buffer.data());
-    arena first_pieces(memory.data());
-    turners<T>::in(first_pieces, p, true);
+    turners<T>::begin(arena(memory.data()), p);
     for (index task = 0; task < shape.tasks(p); ++task) {
       index const head = task / shape.super_blocks % p.heads_q, b = task / shape.super_blocks / p.heads_q;
       index const first = task % shape.super_blocks * rows, last = std::min(p.q_len, first + rows);

@@ -68,7 +68,7 @@ struct few_rows_scratch {
   T* plane = nullptr;  // [2][lds]
 
   few_rows_scratch(arena& memory, problem<T> const& p, index rows, index block_keys)
-      : turning(turners<T>::in(memory, p, false)), ldq(round_up<index>(p.dim, lanes<T>)) {
+      : turning(turners<T>::in(memory, p)), ldq(round_up<index>(p.dim, lanes<T>)) {
     index const keys = std::min(block_keys, std::max<index>(p.kv_len, 1));
     lds = round_up<index>(keys + score_room, lanes<T>);
     for (int i = 0; i < p.position.products(); ++i)

@@ -33,7 +33,7 @@ struct pass_scratch {
     constexpr index width = block_lanes<T>;
     index const most = std::min(p.keys_at_once(), std::max<index>(p.kv_len, 1));
     static_assert(std::is_trivially_destructible_v<query_block<T>>);  // nobody would
-    turners<T>* const turning = turners<T>::in(memory, p, false);
+    turners<T>* const turning = turners<T>::in(memory, p);
     blocks = memory.take<query_block<T>>(count);
     for (index i = 0; i < count; ++i) {
       query_block<T> const block(memory, p);

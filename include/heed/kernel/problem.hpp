@@ -82,7 +82,8 @@ struct position_code {
       return false;
     return which == near || rule != position_rule::rerope || turn.attention_factor != 1;
   }
-  /// The same of keys. What is stored may stand at its far position already, and have the attention factor.
+  /// Keys are turned for a product by `key_rotation`, as if they stood at `key_turn`. What is stored may stand at its far
+  /// position already, and have the attention factor: near keys then need the rest, of Leaky ReRoPE p − p / k.
   rotation key_rotation(product which) const {
     if (!keys_turned)
       return slowed(slowness(which));

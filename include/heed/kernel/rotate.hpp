@@ -227,11 +227,11 @@ class rotator {
   static constexpr std::size_t scratch_bytes(index pairs) {
     return angle_arrays * piece_bytes<double>(padded(pairs)) + 2 * piece_bytes<T>(2 * padded(pairs));
   }
-  /// @param kept a multiple of 16
+  /// @param kept how many positions from 0 on are kept, a multiple of 16
   static std::size_t scratch_bytes(rotation const& what, index kept) {
     return scratch_bytes(what.pairs) + kept_bytes(what, kept) + piece_bytes<bool>(kept / kept_at_once);
   }
-  /// Of what is kept, for the most part.
+  /// The part of it that grows with `kept`: cos and sin.
   static std::size_t kept_bytes(rotation const& what, index kept) {
     return piece_bytes<T>(kept * 2 * row_numbers(what));
   }

@@ -17,15 +17,22 @@ HEED_ISA_BEGIN
 template <real T>
 class turners {
  public:
-  /// Where the worker's turners stand; null where positions turn nothing.
-  /// @param make whether they begin to be here, before the worker's first task
-  static turners* in(arena& memory, problem<T> const& p, bool make) {
+  /// Makes those of a worker, before its first task.
+  static void begin(arena memory, problem<T> const& p) {
     static_assert(std::is_trivially_destructible_v<turners>);  // nobody would
+    if (!p.position.rotates())
+      return;
+    auto* const place = memory.take<turners>(1);
+    std::construct_at(place, turners(memory, p));
+  }
+
+  /// Where `begin` has made them; null where positions turn nothing.
+  static turners* in(arena& memory, problem<T> const& p) {
     if (!p.position.rotates())
       return nullptr;
     auto* const place = memory.take<turners>(1);
-    turners const made(memory, p);
-    return make ? std::construct_at(place, made) : place;
+    turners(memory, p);
+    return place;
   }
 
   rotator<T>& queries(position_code::product which) {

@@ -231,7 +231,9 @@ class recurrent_attention {
 
   /// The scratch of a walk: with `all`, the key and value rows too, which `walk` takes later.
   layout_of_scratch lay_out(arena& memory, problem<T> const& p, bool all) const {
-    turners<T>* const turning = turners<T>::in(memory, p, static_cast<bool>(memory));
+    if (memory)
+      turners<T>::begin(memory, p);
+    turners<T>* const turning = turners<T>::in(memory, p);
     layout_of_scratch const r{turning, row_writer<T>(memory, p)};
     if (all)
       key_tiles<T>(memory, p, turning, 1);
