@@ -7,9 +7,12 @@
 #include <heed/core/thread_pool.hpp>
 #include <heed/position/rerope.hpp>
 
+#include <algorithm>
 #include <cstdint>
+#include <iterator>
 #include <memory>
 #include <optional>
+#include <vector>
 
 /// The front door.
 ///
@@ -19,6 +22,8 @@
 /// - prefill/…/2threads: against the peak of two; threads/<shape>: of_one_thread is one thread's time ÷ two threads'.
 /// - limits/fed: multiply-adds with the loads of a register tile from the first-level cache, as a share of the peak, which
 ///   has none: what a product can reach.
+/// - limits/clock: the peak between calls of a long prompt (dim 128, 2048 × 2048), as a share of the peak alone: how far the
+///   core slows down under it.
 /// - amx/<shape>: bfloat16 on tiles, where the build has them; of_peak is of fp32's, tile_gflops the tiles' own.
 /// - amx/…/rotary, amx/…/rerope, amx/…/int8: queries and keys turned on the way, rectified from a quarter of the keys on, int8
 ///   keys and values beside bfloat16 queries; of_plain is the time of bfloat16 on tiles ÷ theirs.
@@ -361,6 +366,17 @@ void fed_peak(benchmark::State& state) {
   c.count("of_peak", c.middle("fed") / c.middle("peak"));
 }
 
+void peak_between_calls(benchmark::State& state) {
+  shape const prompt{"", 1, 1, 2048, 2048, 128};
+  inputs<float> in(prompt);
+  std::vector<double> alone;
+  std::generate_n(std::back_inserter(alone), 200, [] { return bench::fma_peak(); });
+  comparison c(state);
+  c.against("peak", [] { return bench::fma_peak(); });
+  c.run([&] { in.attend(prompt, visible::full); });
+  c.count("of_peak_alone", c.middle("peak") / bench::median(alone));
+}
+
 // --- the least call ------------------------------------------------------------------------------------------------
 
 void fixed_cost(benchmark::State& state) {
@@ -437,6 +453,7 @@ void register_all() {
 #endif
   }
   benchmark::RegisterBenchmark("limits/fed", fed_peak)->UseManualTime();
+  benchmark::RegisterBenchmark("limits/clock", peak_between_calls)->UseManualTime();
   // A fixed number of samples: judged by the time of one call, too many would be taken.
   benchmark::RegisterBenchmark("fixed_cost", fixed_cost)->UseManualTime()->Iterations(300);
 }
