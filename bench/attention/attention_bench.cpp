@@ -370,7 +370,8 @@ void peak_between_calls(benchmark::State& state) {
   shape const prompt{"", 1, 1, 2048, 2048, 128};
   inputs<float> in(prompt);
   std::vector<double> alone;
-  std::generate_n(std::back_inserter(alone), 200, [] { return bench::fma_peak(); });
+  constexpr int samples = 200;  // of 2 ms: about as long as the calls then take
+  std::generate_n(std::back_inserter(alone), samples, [] { return bench::fma_peak(); });
   comparison c(state);
   c.against("peak", [] { return bench::fma_peak(); });
   c.run([&] { in.attend(prompt, visible::full); });

@@ -15,8 +15,8 @@ namespace impl {
 /// sum[r][v] = Σ_t left(r, t) · right[t][v] over count ≥ 1 steps: `left` gives numbers to broadcast, `right` rows of
 /// lanes. The first step multiplies, which spares the zeros to add to. The tallest full tiles, in which nearly all time
 /// goes, take two steps at once: a gain of 4 % over one; three or four lose up to 2 % of it, eight 6 %, since the compiler
-/// runs out of registers (`heed_bench_attention --benchmark_filter=prefill`, old and new in turns, as below). Six leave
-/// fewer rounds, whose end costs less, but slow down the clock by more than that: bench/results.md.
+/// runs out of registers (`heed_bench_attention --benchmark_filter=prefill`, old and new in turns, as below). Six raise the
+/// share of the peak and the time of a call: bench/results.md, ceilings.
 template <real T, int Rows, int Vectors, class Left>
 HEED_ALWAYS_INLINE inline void outer_products(Left left, T const* right, index width, index count,
                                               batch<T> (&sum)[Rows * Vectors]) {

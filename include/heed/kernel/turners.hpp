@@ -31,7 +31,7 @@ class turners {
     if (!p.position.rotates())
       return nullptr;
     auto* const place = memory.take<turners>(1);
-    turners(memory, p);
+    turners(memory, p);  // passes over the room of its rotators
     return place;
   }
 
