@@ -370,7 +370,7 @@ void peak_between_calls(benchmark::State& state) {
   shape const prompt{"", 1, 1, 2048, 2048, 128};
   inputs<float> in(prompt);
   std::vector<double> alone;
-  constexpr int samples = 200;  // of 2 ms: about as long as the calls then take
+  constexpr int samples = 200;  // of 2 ms, about as long in all as the calls take
   std::generate_n(std::back_inserter(alone), samples, [] { return bench::fma_peak(); });
   comparison c(state);
   c.against("peak", [] { return bench::fma_peak(); });
