@@ -220,59 +220,73 @@ HEED_ALWAYS_INLINE inline batch<T> modified(Maps const& maps, batch<T> s, site<b
   return s;
 }
 
-/// The sweep over a run of keys and one lane vector; returns whether planes hide any pair. Two maxima take turns: with
-/// one, each key would wait for the last.
-template <bool Band, bool Planes, real T, class Maps>
+/// The sweep over a run of keys and V lane vectors, key by key; returns whether planes hide any pair. Four maxima are on
+/// their way at a time: with fewer, each key would wait for the last.
+template <bool Band, bool Planes, int V, real T, class Maps>
 HEED_ALWAYS_INLINE inline bool sweep(modify_arguments<T> const& a, Maps const& maps, segment const& part, int vector) {
+  static_assert(!Planes || V == 1, "the strip has one lane vector");
   constexpr index w = lanes<T>, width = block_lanes<T>;
+  constexpr int at_once = V == 1 ? 2 : std::max(1, 4 / V);
   constexpr std::uint64_t every_lane = ~std::uint64_t{0} >> (64 - w);
   index const lane = vector * w, head = a.head[lane], block_begin = a.block_begin;
-  batch<T> const step = load(a.step + lane), position = step + batch<T>(a.bounds.position);
-  batch<T> const query = position + batch<T>(static_cast<T>(block_begin));
-  batch<T> const lo = step + batch<T>(a.bounds.lo), hi = step + batch<T>(a.bounds.hi);
-  batch<T> const prefix = heed::min(step + batch<T>(a.bounds.prefix), batch<T>(a.bounds.most_prefix));
   batch<T> const hidden(-std::numeric_limits<T>::infinity());
+  batch<T> query[V], position[V], lo[V], hi[V], prefix[V], top[at_once][V];
+  unroll<V>([&](int v) HEED_LAMBDA_INLINE {
+    batch<T> const step = load(a.step + lane + v * w);
+    position[v] = step + batch<T>(a.bounds.position);
+    query[v] = position[v] + batch<T>(static_cast<T>(block_begin));
+    lo[v] = step + batch<T>(a.bounds.lo);
+    hi[v] = step + batch<T>(a.bounds.hi);
+    prefix[v] = heed::min(step + batch<T>(a.bounds.prefix), batch<T>(a.bounds.most_prefix));
+    unroll<at_once>([&](int i) HEED_LAMBDA_INLINE { top[i][v] = load(a.maximum + lane + v * w); });
+  });
   T* const s = a.s + lane;
   T const* const strip = a.strip;
   std::uint64_t* const seen = a.seen;
   planes_of<Planes, T> const planes(a, vector);
   bool any_hidden = false;
-  batch<T> top = load(a.maximum + lane), other = top;
-  for (index begin = part.begin; begin < part.end; begin += w) {
-    index const end = std::min(part.end, begin + w);
+  index const run = Planes ? w : part.end - part.begin;  // what the strip holds
+  for (index begin = part.begin; begin < part.end; begin += run) {
+    index const end = std::min(part.end, begin + run);
     bool const plane_hides = planes.fill(begin, end - begin), hides = plane_hides || Band || Maps::hide_keys;
     any_hidden = any_hidden || plane_hides;
-    auto const one = [&](index j, batch<T>& greatest) HEED_LAMBDA_INLINE {
+    auto const one = [&](index j, batch<T>(&greatest)[V]) HEED_LAMBDA_INLINE {
       batch<T> const key(key_numbers<T>[static_cast<std::size_t>(j)]);
+      batch<T> const absolute(static_cast<T>(block_begin + j));
       batch<T> const plane_of = Planes ? load(strip + (j - begin) * w) : hidden;
-      site<batch<T>> const at(query, batch<T>(static_cast<T>(block_begin + j)), position - key, a.batch, head);
-      batch<T> score = changed<Planes>(maps, load(s + j * width), at, plane_of);
-      if (hides) {
-        batch_mask<T> const visible = seen_pairs<Band, Planes>(maps, at, plane_of, key, lo, hi, prefix);
-        score = heed::select(visible, score, hidden);
-        if (seen)
-          seen[j] &= ~((mask_bits<T>(visible) ^ every_lane) << lane);
-      }
-      store(s + j * width, score);
-      greatest = heed::max(score, greatest);
+      unroll<V>([&](int v) HEED_LAMBDA_INLINE {
+        site<batch<T>> const at(query[v], absolute, position[v] - key, a.batch, head);
+        T* const place = s + j * width + v * w;
+        batch<T> score = changed<Planes>(maps, load(place), at, plane_of);
+        if (hides) {
+          batch_mask<T> const visible = seen_pairs<Band, Planes>(maps, at, plane_of, key, lo[v], hi[v], prefix[v]);
+          score = heed::select(visible, score, hidden);
+          if (seen)
+            seen[j] &= ~((mask_bits<T>(visible) ^ every_lane) << (lane + v * w));
+        }
+        store(place, score);
+        greatest[v] = heed::max(score, greatest[v]);
+      });
     };
     index j = begin;
-    for (; j + 2 <= end; j += 2) {
-      one(j, top);
-      one(j + 1, other);
-    }
-    if (j < end)
-      one(j, top);
+    for (; j + at_once <= end; j += at_once)
+      unroll<at_once>([&](int i) HEED_LAMBDA_INLINE { one(j + i, top[i]); });
+    for (; j < end; ++j)
+      one(j, top[0]);
   }
-  store(a.maximum + lane, heed::max(top, other));
+  unroll<V>([&](int v) HEED_LAMBDA_INLINE {
+    for (int i = 1; i < at_once; ++i)
+      top[0][v] = heed::max(top[0][v], top[i][v]);
+    store(a.maximum + lane + v * w, top[0][v]);
+  });
   return any_hidden;
 }
 
-template <bool Band, bool Planes, real T, class Maps>
-HEED_NOINLINE bool modify_vector(modify_arguments<T> const& a, Maps const& maps, segment const& part, int vector) {
+template <bool Band, bool Planes, int V, real T, class Maps>
+HEED_NOINLINE bool modify_vectors(modify_arguments<T> const& a, Maps const& maps, segment const& part, int vector) {
   bool hides = false;
   maps.with_head(a.head[0],
-                 [&](auto const& here) HEED_LAMBDA_INLINE { hides = sweep<Band, Planes>(a, here, part, vector); });
+                 [&](auto const& here) HEED_LAMBDA_INLINE { hides = sweep<Band, Planes, V>(a, here, part, vector); });
   return hides;
 }
 
@@ -283,26 +297,32 @@ HEED_NOINLINE bool modify_vector(modify_arguments<T> const& a, Maps const& maps,
 /// @param all whether lane vectors that see all keys of a part are to be swept as well
 template <real T, class Maps>
 bool modify(modify_arguments<T> const& a, Maps const& maps, segment const* parts, int count, bool all) {
+  constexpr int together = register_tile<T>::vectors;
   bool const planes = a.call->additive();
   bool hides = false;
   maps.with_head(a.head[0], [&](auto const& here) {
     for (segment const* part = parts; part != parts + count; ++part) {
       if (a.seen)
         std::fill(a.seen + part->begin, a.seen + part->end, part->lane_bits(lanes<T>));
-      for (int v = part->first; v < part->first + part->count; ++v) {
+      int v = part->first, end = v + part->count;
+      if constexpr (Maps::any)
+        if (all && !planes && part->mixed == 0)
+          for (; v + together <= end; v += together)
+            impl::modify_vectors<false, false, together>(a, here, *part, v);
+      for (; v < end; ++v) {
         bool const mixed = part->is_mixed(v);
         if constexpr (Maps::any) {
           if (mixed && planes)
-            hides |= impl::modify_vector<true, true>(a, here, *part, v);
+            hides |= impl::modify_vectors<true, true, 1>(a, here, *part, v);
           else if (planes)
-            hides |= impl::modify_vector<false, true>(a, here, *part, v);
+            hides |= impl::modify_vectors<false, true, 1>(a, here, *part, v);
         } else if (planes) {
           hides |= impl::add_planes(a, *part, v, mixed ? nullptr : a.maximum);
         }
         if (mixed && !(planes && Maps::any))
-          impl::modify_vector<true, false>(a, here, *part, v);
+          impl::modify_vectors<true, false, 1>(a, here, *part, v);
         else if (all && !planes)
-          impl::modify_vector<false, false>(a, here, *part, v);
+          impl::modify_vectors<false, false, 1>(a, here, *part, v);
       }
     }
   });
