@@ -49,6 +49,10 @@ TEMPLATE_TEST_CASE("What the sums take in", "[contract][edges]", float, double) 
   CHECK(lane0<T>(added_to_sum<softmax, T>(half, three)) == T(3.5));
   CHECK(lane0<T>(added_to_sum<squared_relu, T>(half, three)) == T(3.5));
   CHECK(lane0<T>(added_to_sum<l2_softmax, T>(half, three)) == T(3.25));
+  T const least = least_in_square<T>, below = std::nextafter(least, T(0));
+  CHECK(lane0<T>(added_to_sum<l2_softmax, T>(batch<T>(least), batch<T>(T(0)))) == least * least);
+  CHECK(lane0<T>(added_to_sum<l2_softmax, T>(batch<T>(below), batch<T>(T(0)))) == 0);
+  CHECK(std::isnan(lane0<T>(added_to_sum<l2_softmax, T>(batch<T>(std::numeric_limits<T>::quiet_NaN()), three))));
   CHECK(lane0<T>(added_to_entropy<T>(half, batch<T>(T(1)), batch<T>(T(2)), three)) == T(2.5));
   CHECK(lane0<T>(added_to_entropy<T>(batch<T>(T(0)), batch<T>(-infinity<T>), batch<T>(T(2)), three)) == T(3));
 }

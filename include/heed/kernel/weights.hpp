@@ -28,10 +28,16 @@ HEED_ALWAYS_INLINE inline batch<T> weight_of(batch<T> s, batch<T> maximum) {
   }
 }
 
-/// What the row sum takes in: Σ w, or Σ w² for l2_softmax.
+/// What the row sum takes in: Σ w, or Σ w² for l2_softmax, without squares that are as far below the greatest as weights
+/// that are cut.
 template <normalizer_rule Rule, real T>
 HEED_ALWAYS_INLINE inline batch<T> added_to_sum(batch<T> w, batch<T> sum) {
-  return Rule == normalizer_rule::l2_softmax ? fma(w, w, sum) : sum + w;
+  if constexpr (Rule == normalizer_rule::l2_softmax) {
+    batch<T> const counted = heed::select(w < batch<T>(least_in_square<T>), batch<T>(T(0)), w);
+    return fma(counted, counted, sum);
+  } else {
+    return sum + w;
+  }
 }
 
 /// What the entropy sum takes in: w (s − m), and 0 where the weight is 0 (s may be −inf there).
