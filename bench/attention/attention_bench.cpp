@@ -8,6 +8,7 @@
 #include <heed/position/rerope.hpp>
 
 #include <algorithm>
+#include <cmath>
 #include <cstdint>
 #include <iterator>
 #include <memory>
@@ -25,9 +26,11 @@
 /// - limits/clock: the peak between calls of a long prompt (dim 128, 2048 × 2048), as a share of the peak alone: how far the
 ///   core slows down under it.
 /// - amx/<shape>: bfloat16 on tiles, where the build has them; of_peak is of fp32's, tile_gflops the tiles' own.
-/// - amx/…/rotary, amx/…/rerope, amx/…/int8: queries and keys turned on the way, rectified from a quarter of the keys on, int8
-///   keys and values beside bfloat16 queries; of_plain is the time of bfloat16 on tiles ÷ theirs.
-/// - modifier/<name>: one modifier at dim 64, 2048 × 2048, full; of_plain: time without it ÷ time with it.
+/// - amx/…/rotary, amx/…/rerope, amx/…/int8, amx/…/alibi, amx/…/steep: queries and keys turned on the way, rectified from a
+///   quarter of the keys on, int8 keys and values beside bfloat16 queries, a bias, scores of σ = 8; of_plain is the time of
+///   bfloat16 on tiles ÷ theirs.
+/// - modifier/<name>: one modifier at dim 64, 2048 × 2048, full; of_plain: time without it ÷ time with it. modifier/steep is of
+///   scores of σ = 20: what they are must not tell in the time.
 /// - decode/<shape>/<storage>: one new token; gbytes, and against a read of the same keys and values
 ///   bandwidth_gbytes and of_bandwidth.
 /// - decode/…/int8/amx: with grouped heads on AMX tiles, where the build has them; of_plain is the time without ÷ with them.
@@ -50,6 +53,9 @@ void fill(heed::tensor<T, Rank>& x, std::uint32_t seed) {
     x.data()[i] = static_cast<T>(static_cast<float>(static_cast<std::int32_t>(state)) * 0x1p-31f);
   }
 }
+
+/// What brings scores of such numbers to a standard deviation of `sigma`.
+heed::scale steep(index dim, double sigma) { return heed::scale{3 * sigma / std::sqrt(static_cast<double>(dim))}; }
 
 template <class T>
 struct inputs {
@@ -216,18 +222,26 @@ void on_tiles(benchmark::State& state, shape const& s, visible sees, bool beside
   on_tiles(state, s, sees, false, [&](auto& in, auto const&... ms) { in.attend(s, sees, ms...); });
 }
 
-template <class Code>
-void turned_on_tiles(benchmark::State& state, shape const& s, visible sees, Code const& code) {
-  on_tiles(state, s, sees, true, [&](auto& in, auto const&... ms) { in.attend(s, sees, code, ms...); });
+template <class Modifier>
+void modified_on_tiles(benchmark::State& state, shape const& s, visible sees, Modifier const& modifier) {
+  on_tiles(state, s, sees, true, [&](auto& in, auto const&... ms) { in.attend(s, sees, modifier, ms...); });
 }
 
 [[maybe_unused]] void rotary_on_tiles(benchmark::State& state, shape const& s, visible sees) {
-  turned_on_tiles(state, s, sees, heed::rotary{heed::frequencies::standard(s.dim), heed::layout::half});
+  modified_on_tiles(state, s, sees, heed::rotary{heed::frequencies::standard(s.dim), heed::layout::half});
 }
 
 [[maybe_unused]] void rerope_on_tiles(benchmark::State& state, shape const& s, visible sees) {
   heed::rotary const turn{heed::frequencies::standard(s.dim), heed::layout::half};
-  turned_on_tiles(state, s, sees, heed::rerope{turn, static_cast<double>(s.kv_len) / 4});
+  modified_on_tiles(state, s, sees, heed::rerope{turn, static_cast<double>(s.kv_len) / 4});
+}
+
+[[maybe_unused]] void alibi_on_tiles(benchmark::State& state, shape const& s, visible sees) {
+  modified_on_tiles(state, s, sees, heed::alibi::standard(s.heads_q));
+}
+
+[[maybe_unused]] void steep_on_tiles(benchmark::State& state, shape const& s, visible sees) {
+  modified_on_tiles(state, s, sees, steep(s.dim, 8));
 }
 
 [[maybe_unused]] void codes_on_tiles(benchmark::State& state, shape const& s, visible sees) {
@@ -248,6 +262,8 @@ void turned_on_tiles(benchmark::State& state, shape const& s, visible sees, Code
   add("/rotary", rotary_on_tiles);
   add("/rerope", rerope_on_tiles);
   add("/int8", codes_on_tiles);
+  add("/alibi", alibi_on_tiles);
+  add("/steep", steep_on_tiles);
 }
 
 // --- one modifier --------------------------------------------------------------------------------------------------
@@ -286,6 +302,7 @@ void register_modifiers() {
     static heed::workspace scratch(heed::workspace_bytes(x.q, x.k, x.v));
     x.attend(heed::with{scratch});
   });
+  register_modifier("steep", [](in x) { x.attend(steep(plain.dim, 20)); });
   register_modifier("softcap", [](in x) { x.attend(heed::softcap{30.0f}); });
   register_modifier("alibi", [](in x) { x.attend(heed::alibi::standard(1)); });
   register_modifier("functor", [](in x) {

@@ -416,31 +416,56 @@ TEST_CASE("On tiles, too, nothing hidden reaches a row", "[edges]") {
   if (!has_amx())
     return;
   rotary const turn{frequencies::standard(64), layout::half};
-  auto const check_rows = [](auto const&... ms) {
-    brains x({1, 1, 1, 80, 96, 64, 32}, 31);
+  tensor<float, 2> const zeros({80, 160});
+  // Of 96 keys all rows share none of a step of 32; of 160 the first 64.
+  auto const check_rows = [](index kv_len, index poisoned, bool keys_too, auto const&... ms) {
+    brains x({1, 1, 1, 80, kv_len, 64, 32}, 31);
     tensor<float, 4> clean(x.result()), out(x.result());
     auto const call = [&](tensor<float, 4>& to) {
       attention(x.q, x.k, x.v, to, causal{}, with_amx{enable_amx()}, ms...);
     };
     call(clean);
-    index const poisoned = 50;  // seen by rows from 50 − 16 on
     for (index c = 0; c < 32; ++c)
       x.v(0, 0, poisoned, c) = std::numeric_limits<brain>::quiet_NaN();
-    for (index c = 0; c < 64; ++c)
+    for (index c = 0; keys_too && c < 64; ++c)
       x.k(0, 0, poisoned, c) = std::numeric_limits<brain>::infinity();
     call(out);
     for (index i = 0; i < 80; ++i)
       for (index c = 0; c < 32; ++c) {
-        INFO("row " << i << ", channel " << c);
-        if (i < poisoned - 16)
+        INFO("row " << i << ", channel " << c << ", key " << poisoned << " of " << kv_len);
+        if (i + kv_len - 80 < poisoned)
           CHECK(out(0, 0, i, c) == clean(0, 0, i, c));
         else
           CHECK(std::isnan(out(0, 0, i, c)));
       }
   };
-  check_rows();
-  check_rows(turn);
-  check_rows(rerope{turn, 20});
+  for (bool keys_too : {true, false}) {
+    for (auto const& [kv_len, poisoned] : {std::pair<index, index>{96, 50}, {160, 10}, {160, 70}, {160, 130}}) {
+      check_rows(kv_len, poisoned, keys_too);
+      check_rows(kv_len, poisoned, keys_too, turn);
+      check_rows(kv_len, poisoned, keys_too, rerope{turn, 20});
+      check_rows(kv_len, poisoned, keys_too, alibi::standard(1));
+    }
+    check_rows(160, 10, keys_too, bias{zeros});
+    check_rows(160, 130, keys_too, bias{zeros}, softcap{30});
+  }
+}
+
+TEST_CASE("On tiles sums of large values are finite while the maximum lags", "[edges][reference]") {
+  if (!has_amx())
+    return;
+  for (index from : {0, 300}) {  // values from this key on are large
+    brains x({1, 1, 1, 70, 600, 32, 32}, 43);
+    for (index j = 0; j < 600; ++j)
+      for (index c = 0; c < 32; ++c) {
+        x.k(0, 0, j, c) = brain(static_cast<float>(x.k(0, 0, j, c)) * (j < 32 ? 0.1f : 3.0f));  // weights up to 2^20
+        if (j >= from)
+          x.v(0, 0, j, c) = brain(std::ldexp(static_cast<float>(x.v(0, 0, j, c)), 108));
+      }
+    check("large values", x);
+    check("large values, causal", x, causal{});
+    check("large values, ALiBi", x, alibi::standard(1));
+  }
 }
 
 TEST_CASE("On tiles a NaN of one query stays in its row", "[edges]") {

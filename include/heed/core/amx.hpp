@@ -115,12 +115,17 @@ HEED_ALWAYS_INLINE inline batch<float> interleave(Eigen::bfloat16 const* even, E
   return _mm512_castsi512_ps(_mm512_or_si512(low, _mm512_slli_epi32(high, 16)));
 }
 
+/// Whether a member's magnitude is `limit` or more, infinities and NaN included, one bit each.
+HEED_ALWAYS_INLINE inline std::uint32_t large_in_pairs(batch<float> const& pairs, Eigen::bfloat16 limit) {
+  __m512i const magnitude = _mm512_and_si512(_mm512_castps_si512(pairs.data), _mm512_set1_epi16(0x7fff));
+  return _mm512_cmpge_epu16_mask(magnitude, _mm512_set1_epi16(std::bit_cast<short>(limit)));
+}
+
 /// The pairs with every infinite or NaN bfloat16 replaced by 0; `finite` becomes false if there was one.
 HEED_ALWAYS_INLINE inline batch<float> finite_pairs(batch<float> const& pairs, bool& finite) {
-  __m512i const exponent = _mm512_set1_epi16(0x7f80), bits = _mm512_castps_si512(pairs.data);
-  __mmask32 const usual = _mm512_cmpneq_epi16_mask(_mm512_and_si512(bits, exponent), exponent);
-  finite = finite && usual == 0xffffffffU;
-  return _mm512_castsi512_ps(_mm512_maskz_mov_epi16(usual, bits));
+  std::uint32_t const infinite = large_in_pairs(pairs, std::numeric_limits<Eigen::bfloat16>::infinity());
+  finite = finite && infinite == 0;
+  return _mm512_castsi512_ps(_mm512_maskz_mov_epi16(~infinite, _mm512_castps_si512(pairs.data)));
 }
 
 /// Rounds two batches to bfloat16, to nearest even, and returns them as pairs (even, odd).

@@ -33,15 +33,16 @@ HEED_ALWAYS_INLINE inline S rescale_factor(S from, S to, S unit) {
   return exp2_weight((from - safe_maximum<T>(to)) * unit);
 }
 
-/// To how much a row's weights may grow, 2^most_lag, where following the maximum is late.
-inline constexpr int most_lag = 8;
-inline constexpr float most_weight = 1 << most_lag;
+/// To how much a row's weights may grow, 2^lag, where following the maximum is late: with values below `large_value` so
+/// far that rows hardly ever need it twice, and sums of 2^30 keys are finite still; with others as far as 2^20 keys.
+inline constexpr int usual_lag = 32, lag_of_large_values = 8;
+inline constexpr float large_value = 0x1p64f;
 
 /// The maximum after `seen` where following it costs more than a subtraction: the old one stays as long as no weight
-/// exceeds `most_weight`. Any number near the maximum serves as well as it does, since only differences count.
+/// exceeds 2^lag. Any number near the maximum serves as well as it does, since only differences count.
 template <real T, class S>
-HEED_ALWAYS_INLINE inline S late_maximum(S seen, S old, S unit) {
-  return heed::select((seen - old) * unit > S(T(most_lag)), seen, old);
+HEED_ALWAYS_INLINE inline S late_maximum(S seen, S old, S unit, T lag) {
+  return heed::select((seen - old) * unit > S(lag), seen, old);
 }
 
 /// u after the maximum moved: u ← r (u + (from − to) l), in units of the scores.

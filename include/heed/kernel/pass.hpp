@@ -161,7 +161,7 @@ class pass {
       score(block, parts_[i], maximum);
     ask_for_planes();
     if (sweeps || mixed) {
-      if (modify_parts(block, parts, sweeps || !has_maximum<Rule>, guarded))
+      if (modify_parts(block, parts_, parts, 0, own_.s, sweeps || !has_maximum<Rule>, guarded))
         guarded = guarded || !own_.tiles.values_finite();
     } else if (!has_maximum<Rule>) {
       see_all(parts);
@@ -180,35 +180,39 @@ class pass {
            !own_.tiles.values_finite();
   }
 
-  /// The same stages on tiles. Scores that nothing modifies go to their weights a few keys at a time and are scaled on
-  /// the way: they never leave the first-level cache. Their maximum is followed when a weight grows too large, which is
-  /// seen afterwards: the weights are made again, and values that went by the old maximum are added before it moves.
+  /// The same stages on tiles. Scores of keys that every row sees go to their weights a few keys at a time, and those that
+  /// nothing modifies are scaled on the way: they never leave the first-level cache. A maximum is followed late, when a
+  /// weight would grow too large: values that went by the old one are added before it moves. Where nothing else asks for
+  /// the maximum, that is seen afterwards, and the weights are made again.
   void tile_on_tiles(query_block<T>& block, int parts, bool mixed) {
     constexpr bool entropy = Entropy && Rule == normalizer_rule::softmax;
     auto& tiles = own_.products;
     tiles.begin(block, parts_, parts);
     key_range const keys = tiles.keys();
-    index const plain = Maps::any || call_.additive() ? keys.begin : plain_keys(block, keys);
+    bool const modifies = Maps::any || call_.additive();
+    index const shared = shared_keys(block, keys), plain = modifies ? keys.begin : shared;
     index added = keys.begin;  // the values of keys before it are in the accumulators
     for (key_range rows{keys.begin, 0}; rows.begin < keys.end; rows.begin = rows.end) {
-      bool const scaled = rows.begin >= plain;
-      rows.end = scaled ? keys.end : std::min(rows.begin + keys_of_scores, plain);
-      T* const s = own_.s + (scaled ? rows.begin * width : 0);
+      bool const whole = rows.begin < shared, scaled = rows.begin >= plain;
+      rows.end = whole ? std::min(rows.begin + keys_of_scores, shared) : keys.end;
+      T* const s = own_.s + (whole ? 0 : rows.begin * width);
       score_on_tiles(block, rows, s);
+      std::fill_n(own_.maximum, width, -std::numeric_limits<T>::infinity());
       auto const follow_maximum = [&] {
-        std::fill_n(own_.maximum, width, -std::numeric_limits<T>::infinity());
-        if (scaled)
-          modify_on_tiles(block, parts, rows, mixed);
-        else if (has_maximum<Rule>)
+        if (!scaled && has_maximum<Rule>)
           tiles.take_maximum(rows, s, own_.maximum);
-        else
-          std::fill_n(own_.maximum, width, T(0));
+        else if (!scaled)
+          std::fill_n(own_.maximum, width, T(0));  // any number above −inf says that all are seen
         renew_maximum<true>(block);
         if (added < rows.begin)
           tiles.accumulate({std::exchange(added, rows.begin), rows.begin});
         tiles.follow_maximum(own_.rescale);
       };
-      if (scaled || begins(block))
+      if (whole && scaled)
+        modify_shared_on_tiles(block, rows, s, mixed);
+      else if (scaled)
+        modify_on_tiles(block, parts, rows, mixed);
+      if (scaled ? outgrown(block) : begins(block))
         follow_maximum();
       if (tiles.template weigh<Rule, entropy>(rows, scaled, s)) {
         follow_maximum();
@@ -232,7 +236,7 @@ class pass {
   }
 
   /// The end of the keys from the first on, in whole steps, that every row of the block sees.
-  index plain_keys(query_block<T> const& block, key_range keys) const {
+  index shared_keys(query_block<T> const& block, key_range keys) const {
     index const end = std::min(block_begin_ + keys.end, band_.hi(block.first_row()));
     key_range const seen{block_begin_ + keys.begin, end};
     if (seen.empty() || !all_visible(band_, block.first_row(), block.last_row(), seen))
@@ -240,7 +244,7 @@ class pass {
     return (end - block_begin_) / impl::tile_pairs * impl::tile_pairs;
   }
 
-  /// Scores of keys that not every row sees, or that modifiers change: scaled first, and the maxima of what comes out.
+  /// Scores of keys that not every row sees: scaled first, then modified, and the maxima of what comes out.
   void modify_on_tiles(query_block<T>& block, int parts, key_range rows, bool mixed) {
     bool const modifies = mixed || Maps::any || call_.additive();
     int left = 0;
@@ -253,10 +257,17 @@ class pass {
     for (int i = 0; i < left; ++i)
       own_.products.scale(parts_[i], own_.s, maximum);
     if (modifies)
-      modify_parts(block, left, true, mixed || Maps::hide_keys || call_.additive());
+      modify_parts(block, parts_, left, 0, own_.s, true, mixed || Maps::hide_keys || call_.additive());
     else if (!has_maximum<Rule>)
       see_all(left);
     own_.products.hide_rows(rows, own_.s);
+  }
+
+  /// The same of keys that every row sees: key rows.begin at s.
+  void modify_shared_on_tiles(query_block<T>& block, key_range rows, T* s, bool mixed) {
+    segment const part{0, rows.end - rows.begin, 0, block.vectors};
+    own_.products.scale(part, s, nullptr);
+    modify_parts(block, &part, 1, rows.begin, s, true, mixed || Maps::hide_keys || call_.additive());
   }
 
   /// Whether a row has no maximum yet.
@@ -265,6 +276,15 @@ class pass {
     for (int v = 1; v < block.vectors; ++v)
       least = heed::min(load(block.m + v * lanes<T>), least);
     return heed::any<T>(least == batch<T>(-std::numeric_limits<T>::infinity()));
+  }
+
+  /// Whether scores outgrow a row's maximum by more than its weights may, or it has none.
+  bool outgrown(query_block<T> const& block) const {
+    batch<T> const unit(call_.unit());
+    batch<T> most(T(0));
+    for (index lane = 0; lane < block.vectors * lanes<T>; lane += lanes<T>)
+      most = heed::max((load(own_.maximum + lane) - load(block.m + lane)) * unit, most);
+    return heed::any<T>(most > batch<T>(static_cast<T>(own_.products.lag())));
   }
 
   /// All of these keys are seen: any number above −inf says so.
@@ -418,18 +438,21 @@ class pass {
     }
   }
 
-  /// Returns whether a plane hides anything: the others are known to.
-  bool modify_parts(query_block<T> const& block, int parts, bool all, bool guarded) {
-    lane_bounds<T> const bounds(band_, block.first_row(), block_begin_);
+  /// Parts of a tile, their keys counted from key `first_key` of the block, whose scores begin at s. Returns whether a plane
+  /// hides anything: the others are known to.
+  bool modify_parts(query_block<T> const& block, segment const* parts, int count, index first_key, T* s, bool all,
+                    bool guarded) {
+    index const begin = block_begin_ + first_key;
+    lane_bounds<T> const bounds(band_, block.first_row(), begin);
     bool const biases_alone = call_.additive() && !call_.extra.lower_counts;
     bool hides = false;
-    for (int first = 0, last = 0; first < parts; first = last) {
-      std::uint64_t* const seen = guarded || biases_alone ? seen_by(parts_[first]) : nullptr;
-      while (last < parts && seen_by(parts_[last]) == seen_by(parts_[first]))
+    for (int first = 0, last = 0; first < count; first = last) {
+      std::uint64_t* const seen = guarded || biases_alone ? seen_by(parts[first]) + first_key : nullptr;
+      while (last < count && seen_by(parts[last]) == seen_by(parts[first]))
         ++last;
-      modify_arguments<T> const a{&call_,       bounds, block.step,   block.row, block.head, batch_,     band_.offset,
-                                  block_begin_, own_.s, own_.maximum, seen,      own_.strip, own_.square};
-      hides |= modify(a, maps_, parts_ + first, last - first, all);
+      modify_arguments<T> const a{&call_, bounds, block.step,   block.row, block.head, batch_,     band_.offset,
+                                  begin,  s,      own_.maximum, seen,      own_.strip, own_.square};
+      hides |= modify(a, maps_, parts + first, last - first, all);
     }
     return hides;
   }
@@ -454,7 +477,9 @@ class pass {
       batch<T> const unit(call_.unit());
       for (index lane = 0; lane < block.vectors * lanes<T>; lane += lanes<T>) {
         batch<T> const old = load(block.m + lane), seen = load(own_.maximum + lane);
-        batch<T> const renewed = OnTiles ? late_maximum<T>(seen, old, unit) : heed::max(seen, old);
+        batch<T> renewed = heed::max(seen, old);
+        if constexpr (OnTiles)
+          renewed = late_maximum<T>(seen, old, unit, static_cast<T>(own_.products.lag()));
         batch<T> const r = rescale_factor<T>(old, renewed, unit), l = load(block.l + lane);
         if constexpr (Entropy)
           store(block.u + lane, rescaled_entropy_sum<T>(load(block.u + lane), l, old, renewed, r));

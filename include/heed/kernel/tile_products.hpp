@@ -82,20 +82,20 @@ HEED_ALWAYS_INLINE inline batch<float> weight_to_round(batch<float> const& s, ba
 }
 
 /// Scores [row][lane] of one lane vector, an even number of rows, times `factor`, become weights in pairs:
-/// w[t][lane] = (row 2t, row 2t + 1). Returns whether one of them exceeds `most_weight`.
+/// w[t][lane] = (row 2t, row 2t + 1). Returns whether one of them exceeds `most`.
 template <normalizer_rule Rule, bool Scaled, bool Entropy>
 HEED_NOINLINE bool weigh_pairs(float const* s, index rows, batch<float> factor, float const* maximum, float* w,
-                               float* sum, float* entropy) {
+                               float* sum, float* entropy, Eigen::bfloat16 most) {
   constexpr index width = block_lanes<float>;
   batch<float> const top = safe_maximum<float>(load(maximum)), zero(0.0f);
-  batch<float> total[2] = {zero, zero}, spread = zero, most = zero;
+  batch<float> total[2] = {zero, zero}, spread = zero, greatest = zero;
   for (index j = 0; j < rows; j += 2, w += pair_lanes) {
     batch<float> const a = load(s + j * width) * factor, b = load(s + (j + 1) * width) * factor;
     batch<float> const pairs =
         round_to_pairs(weight_to_round<Rule, Scaled>(a, top), weight_to_round<Rule, Scaled>(b, top));
     batch<float> const even = even_of_pairs(pairs), odd = odd_of_pairs(pairs);
     store(w, pairs);
-    most = greater_pairs(pairs, most);
+    greatest = greater_pairs(pairs, greatest);
     total[0] = added_to_sum<Rule>(even, total[0]);
     total[1] = added_to_sum<Rule>(odd, total[1]);
     if constexpr (Entropy)
@@ -104,7 +104,7 @@ HEED_NOINLINE bool weigh_pairs(float const* s, index rows, batch<float> factor, 
   store(sum, load(sum) + (total[0] + total[1]));
   if constexpr (Entropy)
     store(entropy, load(entropy) + spread);
-  return any_pair_above(most, Eigen::bfloat16(most_weight));
+  return any_pair_above(greatest, most);
 }
 
 /// A row of bfloat16s with stride 1: the row itself, or its numbers gathered.
@@ -129,33 +129,44 @@ inline void pack_query_tiles(Eigen::bfloat16 const* const* rows, index count, in
   }
 }
 
+/// What is known of values.
+struct value_range {
+  bool small = true;  // below `large_value`
+  bool finite = true;
+};
+
 /// 16 channels of up to 32 value rows as a left operand, [channel][key], 0 where there is no key or channel, and where
-/// a value is not finite: a weight of 0 must not make a NaN of it. `finite` becomes false if there was one.
+/// a value is not finite: a weight of 0 must not make a NaN of it. `range` takes in what there was.
 template <bool Whole>
 HEED_ALWAYS_INLINE inline void pack_value_tile(Eigen::bfloat16 const* const* rows, index count, index channel,
-                                               index channels, float* to, bool& finite) {
+                                               index channels, float* to, value_range& range) {
   static constexpr Eigen::bfloat16 nothing[static_cast<std::size_t>(tile_size)] = {};
   batch<float> square[static_cast<std::size_t>(tile_size)];
+  std::uint32_t large = 0;
   auto const row = [&](index i) HEED_LAMBDA_INLINE { return Whole || i < count ? rows[i] + channel : nothing; };
   unroll<static_cast<int>(tile_size)>([&](int i) HEED_LAMBDA_INLINE {
-    square[i] = finite_pairs(interleave(row(2 * i), row(2 * i + 1), Whole ? tile_size : channels), finite);
+    square[i] = interleave(row(2 * i), row(2 * i + 1), Whole ? tile_size : channels);
+    large |= large_in_pairs(square[i], Eigen::bfloat16(large_value));
   });
+  if (large != 0) [[unlikely]] {
+    range.small = false;
+    for (batch<float>& pairs : square)
+      pairs = finite_pairs(pairs, range.finite);
+  }
   transpose<float>(square);
   unroll<static_cast<int>(tile_size)>([&](int i) HEED_LAMBDA_INLINE { store(to + i * tile_size, square[i]); });
 }
 
-/// All channels; `place` tells where the tile of a channel goes. Returns whether all values are finite.
+/// All channels; `place` tells where the tile of a channel goes.
 template <class Place>
-bool pack_value_tiles(Eigen::bfloat16 const* const* rows, index count, index dim_v, Place place) {
-  bool finite = true;
+void pack_value_tiles(Eigen::bfloat16 const* const* rows, index count, index dim_v, value_range& range, Place place) {
   for (index c = 0; c < dim_v; c += tile_size) {
     index const channels = std::min(tile_size, dim_v - c);
     if (count == tile_pairs && channels == tile_size)
-      pack_value_tile<true>(rows, count, c, channels, place(c), finite);
+      pack_value_tile<true>(rows, count, c, channels, place(c), range);
     else
-      pack_value_tile<false>(rows, count, c, channels, place(c), finite);
+      pack_value_tile<false>(rows, count, c, channels, place(c), range);
   }
-  return finite;
 }
 
 }  // namespace impl
@@ -258,6 +269,7 @@ class tile_products {
   bool weigh(key_range rows, bool scaled, float const* s) const {
     query_block<float>& block = *block_at_hand_;
     std::fill_n(sums_, 2 * width, 0.0f);
+    Eigen::bfloat16 const most(std::ldexp(1.0f, lag()));
     bool exceeds = false;
     for (int v = 0; v < block.vectors; ++v) {
       index const begin = std::max(rows.begin, shared_[v / 2].begin), end = std::min(rows.end, shared_[v / 2].end);
@@ -266,7 +278,7 @@ class tile_products {
       auto const weigh = [&](auto natural) {
         return impl::weigh_pairs<Rule, decltype(natural)::value, Entropy>(
             s + (begin - rows.begin) * width + lane, end - begin, factor, block.m + lane, weights_at(begin, v),
-            sums_ + lane, sums_ + width + lane);
+            sums_ + lane, sums_ + width + lane, most);
       };
       bool const above = has_maximum<Rule> && call_->natural ? weigh(std::bool_constant<has_maximum<Rule>>{})
                                                              : weigh(std::false_type{});
@@ -309,7 +321,9 @@ class tile_products {
   }
 
   /// Whether packed values are all there is; what they leave out is added by `add_not_finite`.
-  bool finite() const { return finite_; }
+  bool finite() const { return values_range_.finite; }
+  /// How far weights over this block may outgrow the maximum.
+  int lag() const { return values_range_.small ? usual_lag : lag_of_large_values; }
 
   /// What the packed values left out reaches the rows that see it, and no other row changes by a bit.
   /// @param seen one bit a lane for each key that the block's parts hold, or null where they see all of them, as
@@ -402,16 +416,14 @@ class tile_products {
 
   void take_values() {
     index const n = block_.end - block_.begin;
-    finite_ = true;
+    values_range_ = {};
     for (index j = 0; j < n; j += impl::tile_pairs) {
       Eigen::bfloat16 const* rows[static_cast<std::size_t>(impl::tile_pairs)];
       index const count = std::min(impl::tile_pairs, n - j);
       for (index i = 0; i < count; ++i)
         rows[i] = value_row(block_.begin + j + i, spare_ + i * most_padded(*call_));
-      finite_ =
-          impl::pack_value_tiles(rows, count, call_->dim_v,
-                                 [&](index c) { return value_tiles(j / impl::tile_pairs, c / impl::tile_size); }) &&
-          finite_;
+      impl::pack_value_tiles(rows, count, call_->dim_v, values_range_,
+                             [&](index c) { return value_tiles(j / impl::tile_pairs, c / impl::tile_size); });
     }
   }
 
@@ -437,7 +449,8 @@ class tile_products {
   index most_ = 0;                 // keys of a block, in whole steps
   index batch_ = 0, head_ = 0;
   key_range block_;
-  bool ready_ = false, finite_ = true;
+  bool ready_ = false;
+  impl::value_range values_range_;
 };
 
 #else
