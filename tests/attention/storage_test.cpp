@@ -185,6 +185,36 @@ TEST_CASE("Errors are at most twice the naive composition's", "[reference][contr
         }
 }
 
+TEMPLATE_TEST_CASE("Heads side by side give the bits of heads one after the other", "[identities]", float, double,
+                   Eigen::half) {
+  using T = TestType;
+  constexpr index kv_len = 530, dim = 24, heads = 2, row = 4096 / static_cast<index>(sizeof(T));
+  generator random(97);
+  auto const k = normal_tensor<T, 4>({1, heads, kv_len, dim}, random);
+  auto const v = normal_tensor<T, 4>({1, heads, kv_len, dim}, random);
+  tensor<T, 3> memory[2] = {tensor<T, 3>({kv_len, 1, row}), tensor<T, 3>({kv_len, 1, row})};
+  auto const beside = [&](tensor<T, 4> const& x, tensor<T, 3>& to) {
+    std::fill_n(to.data(), to.size(), std::numeric_limits<T>::quiet_NaN());
+    for (index h = 0; h < heads; ++h)
+      for (index j = 0; j < kv_len; ++j)
+        std::copy_n(&x(0, h, j, 0), dim, &to(j, 0, h * dim));
+    return view<T const, 4>(to.data(), {1, heads, kv_len, dim}, {kv_len * row, dim, row, 1});
+  };
+  view<T const, 4> const rows[2] = {beside(k, memory[0]), beside(v, memory[1])};
+  for (index q_len : {1, 40, 520}) {
+    auto const q = normal_tensor<T, 4>({1, heads, q_len, dim}, random);
+    tensor<T, 4> out(q.extents()), expected(q.extents());
+    attention(q, k, v, expected, causal{});
+    attention(q, rows[0], rows[1], out, causal{});
+    INFO("q_len " << q_len);
+    CHECK(same_bits(out, expected));
+    plan const p = explain(q, rows[0], rows[1], causal{});
+    bool const copied = q_len == 520 && !std::same_as<T, Eigen::half>;
+    CHECK((p.keys == "rows far apart copied, a block at a time") == copied);
+    CHECK((p.values == "rows far apart copied, a block at a time") == copied);
+  }
+}
+
 TEST_CASE("Stores round to nearest even, overflow to infinity, and keep NaN", "[edges][contract]") {
   for (index q_len : {1, 20}) {
     tensor<float, 2> q({q_len, 4}), k({1, 4}), v({1, 5});

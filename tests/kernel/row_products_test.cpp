@@ -195,7 +195,7 @@ TEMPLATE_TEST_CASE("row_fetcher walks over the lines of rows, each once and in o
   alignas(64) static TestType const rows[64]{};
   auto const first = static_cast<index>(reinterpret_cast<std::uintptr_t>(rows));
   for (index n : dims)
-    for (index ld : {n, n + 5, index{0}, -n}) {
+    for (index ld : {n, n + std::min<index>(n - 1, 5), index{0}, -n}) {
       CAPTURE(n, ld);
       auto const row = static_cast<std::uintptr_t>(ld) * sizeof(TestType);
       auto const further =
@@ -221,6 +221,20 @@ TEMPLATE_TEST_CASE("row_fetcher walks over the lines of rows, each once and in o
         REQUIRE(part.at() == one.at());
       }
     }
+}
+
+TEST_CASE("row_fetcher asks for no floats of rows in a cache that lie apart", "[contract]") {
+  static float const rows[64]{};
+  auto const steps = [](auto fetcher) {
+    auto const before = fetcher.at();
+    fetcher.next();
+    return fetcher.at() != before;
+  };
+  static Eigen::half const halves[64]{};
+  CHECK(steps(impl::row_fetcher<float>(rows, 31, 16)));
+  CHECK_FALSE(steps(impl::row_fetcher<float>(rows, 32, 16)));
+  CHECK(steps(impl::row_fetcher<float>(rows, 32, 16, true, true)));
+  CHECK(steps(impl::row_fetcher<Eigen::half>(halves, 32, 16)));
 }
 
 TEST_CASE("row_groups covers the rows once", "[contract]") {

@@ -49,8 +49,9 @@ HEED_ISA_BEGIN
 namespace impl {
 
 /// @param widens whether the path widens narrow storage in registers, while it reads
+/// @param copied whether rows that it could read in place are copied
 template <real T>
-std::string storage_of(operand const& x, bool turned, bool widens = false) {
+std::string storage_of(operand const& x, bool turned, bool widens = false, bool copied = false) {
   std::string text;
   if (x.kind != kind_of<T>())
     text = std::string(name_of(x.kind)) + " widened";
@@ -64,6 +65,8 @@ std::string storage_of(operand const& x, bool turned, bool widens = false) {
     return text;
   if (x.strides[3] != 1 && x.extents[3] != 1)
     text += (text.empty() ? "" : ", ") + ("channel stride " + std::to_string(x.strides[3]) + " gathered");
+  if (copied && !turned)
+    text += "rows far apart copied";
   if (turned)
     text += text.empty() ? "rotated" : ", rotated";
   return text.empty() ? "in place" : text + ", a block at a time";

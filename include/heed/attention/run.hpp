@@ -116,8 +116,8 @@ plan plan_of(problem<T> const& p, Maps const&, int concurrency) {
   r.scratch_bytes = shape.scratch;
   r.workspace_bytes = shape.bytes();
   r.queries = storage_of<T>(p.q, p.position.rotates());
-  r.keys = storage_of<T>(p.k, p.position.rotates(), !lanes_path);
-  r.values = storage_of<T>(p.v, false, !lanes_path);
+  r.keys = storage_of<T>(p.k, p.position.rotates(), !lanes_path, lanes_path && key_tiles<T>::copies(p, p.k));
+  r.values = storage_of<T>(p.v, false, !lanes_path, lanes_path && key_tiles<T>::copies(p, p.v));
   if (lanes_path && p.on_tiles) {
     r.queries = storage_rounded(p.q, p.position.rotates());
     r.keys = storage_rounded(p.k, p.position.turns_keys(position_code::near));

@@ -12,7 +12,8 @@ enum class widening { once, as_read };
 
 /// The keys and values of one key block as rows: in the user's memory where its storage allows, else converted (and
 /// turned) once into the worker's scratch, on first use, for every query that walks over the block. Storage that is
-/// narrower than the arithmetic is converted for queries in lanes, and left to registers for few rows.
+/// narrower than the arithmetic is converted for queries in lanes, and left to registers for few rows. Rows that lie far
+/// apart are copied where many queries read them.
 template <real T>
 class key_tiles {
  public:
@@ -24,7 +25,7 @@ class key_tiles {
     for (int far = 0; far < (p.position.has_far() ? 2 : 1); ++far)
       if (converts_keys(p, far != 0, how))
         keys_[far].room = scratch.take<T>(most * padded(p.dim));
-    if (!direct(p.v, how))
+    if (!direct(p, p.v, how))
       values_.room = scratch.take<T>(most * padded(p.dim_v));
   }
 
@@ -42,7 +43,7 @@ class key_tiles {
     bool const far = which != position_code::near;
     piece& tile = keys_[far];
     position_code const& code = call_->position;
-    if (!far && code.near_keys && used >= code.near_begin && direct(code.near_keys, how_))
+    if (!far && code.near_keys && used >= code.near_begin && direct(*call_, code.near_keys, how_))
       return ring_rows(used);
     if (!converts_keys(*call_, far, how_))
       return user_rows(call_->k);
@@ -59,7 +60,7 @@ class key_tiles {
     return converted(tile, call_->dim);
   }
   stored_rows_at stored_values() {
-    if (direct(call_->v, how_))
+    if (direct(*call_, call_->v, how_))
       return user_rows(call_->v);
     if (!values_.ready)
       convert(call_->v, call_->dim_v, values_);
@@ -96,11 +97,16 @@ class key_tiles {
   }
 
   /// Whether rows are read where they lie.
-  static bool direct(operand const& x, widening how) {
-    return how == widening::as_read ? in_registers<T>(x) : in_place<T>(x);
+  static bool direct(problem<T> const& p, operand const& x, widening how) {
+    return how == widening::as_read ? in_registers<T>(x) : in_place<T>(x) && !copies(p, x);
+  }
+  /// Whether rows are only copied: heads side by side, 4 KiB or more from row to row, then cost 512 queries 12 to 20 % instead
+  /// of 18 to 32, 2048 queries 8 to 13 % instead of 20 to 24; 128 queries, or rows of 2 KiB, lose 5 to 10 % by it.
+  static bool copies(problem<T> const& p, operand const& x) {
+    return p.q_len * p.group() >= 512 && in_place<T>(x) && far_apart(x);
   }
   static bool converts_keys(problem<T> const& p, bool far, widening how) {
-    return !direct(p.k, how) || p.position.turns_keys(far ? position_code::far : position_code::near);
+    return !direct(p, p.k, how) || p.position.turns_keys(far ? position_code::far : position_code::near);
   }
 
  private:

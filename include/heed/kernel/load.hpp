@@ -95,6 +95,11 @@ bool in_place(operand const& x) {
   return x.kind == kind_of<T>() && (x.strides[3] == 1 || x.extents[3] == 1);
 }
 
+/// Whether there are gaps between rows, and pages from one to the next: all of them then fall into a few sets of the caches.
+inline bool far_apart(operand const& x) {
+  return x.strides[2] * size_of(x.kind) >= 4096 && x.strides[2] >= 2 * x.extents[3];
+}
+
 /// Rows `first`… of one head of an operand in any storage; quantised ones are codes times their scales.
 template <real T>
 HEED_NOINLINE void load_rows(operand const& x, index batch_at, index head, index first, index rows, index n, T* to,

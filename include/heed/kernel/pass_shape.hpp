@@ -68,7 +68,7 @@ struct pass_shape {
   /// Whether blocks that walk together share what is made of keys or values.
   static bool shares(problem<T> const& p) {
     return p.on_tiles || key_tiles<T>::converts_keys(p, false, widening::once) ||
-           !key_tiles<T>::direct(p.v, widening::once);
+           !key_tiles<T>::direct(p, p.v, widening::once);
   }
 
   /// Up to `most` sets of a group, each of `blocks` blocks, walk over their keys together: 64 rows of 32 heads on eight, 2048
