@@ -224,13 +224,13 @@ TEMPLATE_TEST_CASE("row_fetcher walks over the lines of rows, each once and in o
 }
 
 TEST_CASE("row_fetcher asks for no floats of rows in a cache that lie apart", "[contract]") {
-  static float const rows[64]{};
+  static float const rows[4096]{};
   auto const steps = [](auto fetcher) {
     auto const before = fetcher.at();
     fetcher.next();
     return fetcher.at() != before;
   };
-  static Eigen::half const halves[64]{};
+  static Eigen::half const halves[8192]{};
   CHECK(steps(impl::row_fetcher<float>(rows, 31, 16)));
   CHECK_FALSE(steps(impl::row_fetcher<float>(rows, 32, 16)));
   CHECK(steps(impl::row_fetcher<float>(rows, 32, 16, true, true)));
