@@ -8,6 +8,7 @@
 #include <heed/position/rerope.hpp>
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstdint>
 #include <iterator>
@@ -31,6 +32,8 @@
 ///   bfloat16 on tiles ÷ theirs.
 /// - modifier/<name>: one modifier at dim 64, 2048 × 2048, full; of_plain: time without it ÷ time with it. modifier/steep is of
 ///   scores of σ = 20: what they are must not tell in the time.
+/// - side_by_side/<shape>: the rows of heads that lie side by side, as a projection leaves them; of_plain is the time of heads
+///   one after the other ÷ theirs.
 /// - decode/<shape>/<storage>: one new token; gbytes, and against a read of the same keys and values
 ///   bandwidth_gbytes and of_bandwidth.
 /// - decode/…/int8/amx: with grouped heads on AMX tiles, where the build has them; of_plain is the time without ÷ with them.
@@ -323,6 +326,38 @@ void register_modifiers() {
   register_modifier<heed::int8>("int8", [](inputs<heed::int8>& x) { x.attend(); });
 }
 
+// --- heads side by side --------------------------------------------------------------------------------------------
+
+/// The same memory as rows of all heads.
+template <class T>
+heed::view<T, 3> side_by_side(heed::tensor<T, 3>& x) {
+  index const heads = x.extent(0), rows = x.extent(1), n = x.extent(2);
+  return {x.data(), {heads, rows, n}, {n, heads * n, 1}};
+}
+
+void beside_separate_heads(benchmark::State& state, shape const& s, visible sees) {
+  inputs<float> in(s);
+  auto const q = side_by_side(in.q), k = side_by_side(in.k), v = side_by_side(in.v), out = side_by_side(in.out);
+  heed::window const seen{heed::unbounded, sees == visible::full ? heed::unbounded : 0};
+  comparison c(state);
+  c.against("peak", [] { return bench::fma_peak(); });
+  c.against("plain", [&] { return bench::seconds([&] { in.attend(seen); }); });
+  c.run([&] { heed::attention(q, k, v, out, seen); });
+  c.count_flops(s.flops(sees));
+  c.count_ratio("of_plain", "plain");
+}
+
+void register_side_by_side() {
+  static constexpr std::array shapes{
+      shape{"8x128_dim64", 8, 8, 128, 128, 64},      shape{"32x512_dim64", 32, 32, 512, 512, 64},
+      shape{"32x512_dim128", 32, 32, 512, 512, 128}, shape{"8x2048_dim128", 8, 8, 2048, 2048, 128},
+      shape{"8x1of1024_dim128", 8, 8, 1, 1024, 128}, shape{"32x1of1024_dim128", 32, 32, 1, 1024, 128}};
+  for (shape const& s : shapes)
+    benchmark::RegisterBenchmark((std::string("side_by_side/") + s.name).c_str(), [&s](benchmark::State& state) {
+      beside_separate_heads(state, s, visible::causal);
+    })->UseManualTime();
+}
+
 // --- decode --------------------------------------------------------------------------------------------------------
 
 template <class T>
@@ -458,6 +493,7 @@ void register_all() {
         prefill_threads(state, s, sees, 2);
       })->UseManualTime();
   register_modifiers();
+  register_side_by_side();
   for (shape const& s : bench::caches) {
     register_decode<float>(s, "float");
     register_decode<Eigen::half>(s, "half");
