@@ -126,9 +126,9 @@ def main():
         below = figure.add_subplot(grid[1, :])
         draw(below, decode, STORAGES,
              "Decode, one token, dim 128: % of the rate at which the same bytes are read")
-        legend(below, dict(zip(STORAGES, STORAGES)), loc="lower right", bbox_to_anchor=(1.0, 0.98), ncol=len(STORAGES),
+        legend(below, dict(zip(STORAGES, STORAGES)), loc="lower right", bbox_to_anchor=(1.0, 1.01), ncol=len(STORAGES),
                borderpad=0, columnspacing=1.4)
-        below.set_ylim(0, max(104, 6 + max(value for _, bars in decode for value in bars.values())))
+        below.set_ylim(0, max(104, 12 + max(value for _, bars in decode for value in bars.values())))
     how = "medians" if len(runs) == 1 else f"best of {len(runs)} runs' medians"
     figure.text(0.995, 0.005, f"float arithmetic, one thread, {how}; limits and floors measured between the calls",
                 ha="right", va="bottom", fontsize=7, color="#555555")

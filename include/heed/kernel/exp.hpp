@@ -55,7 +55,7 @@ HEED_ALWAYS_INLINE inline Batch horner(Batch f, T factor = T(1)) {
 /// The power of two below which weights are exactly 0, or half a step further where no instruction rounds to a whole
 /// number: 2^-100 of the row's greatest in float, 2^-960 in double, nothing beside what rounding takes. Down to where they
 /// would be subnormal themselves, their products with values are, each of which takes many cores 150 cycles: 512 rows of
-/// steep scores (σ = 20) then take three times as long under AVX2, 1.2 times under AVX-512.
+/// steep scores (σ = 20) then take three times as long under AVX2, 1.2 times under AVX-512 (`modifier/steep`).
 template <real T>
 inline constexpr T exp2_cut =
     impl::exp2_polynomial<T>::cut + T(impl::exp2_polynomial<T>::spare) - (has_power_scaling ? T(0) : T(0.5));
