@@ -31,7 +31,7 @@
 ///   quarter of the keys on, int8 keys and values beside bfloat16 queries, a bias, scores of σ = 8; of_plain is the time of
 ///   bfloat16 on tiles ÷ theirs.
 /// - modifier/<name>: one modifier at dim 64, 2048 × 2048, full; of_plain: time without it ÷ time with it. modifier/steep is of
-///   scores of σ = 20: what they are must not tell in the time.
+///   scores of σ = 20, which must take no longer.
 /// - side_by_side/<shape>: the rows of heads that lie side by side, as a projection leaves them; of_plain is the time of heads
 ///   one after the other ÷ theirs.
 /// - decode/<shape>/<storage>: one new token; gbytes, and against a read of the same keys and values

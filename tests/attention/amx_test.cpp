@@ -458,7 +458,8 @@ TEST_CASE("On tiles sums of large values are finite while the maximum lags", "[e
     brains x({1, 1, 1, 70, 600, 32, 32}, 43);
     for (index j = 0; j < 600; ++j)
       for (index c = 0; c < 32; ++c) {
-        x.k(0, 0, j, c) = brain(static_cast<float>(x.k(0, 0, j, c)) * (j < 32 ? 0.1f : 3.0f));  // weights up to 2^20
+        x.k(0, 0, j, c) =
+            brain(static_cast<float>(x.k(0, 0, j, c)) * (j < 32 ? 0.1f : 3.0f));  // so that weights outgrow 2^8
         if (j >= from)
           x.v(0, 0, j, c) = brain(std::ldexp(static_cast<float>(x.v(0, 0, j, c)), 108));
       }

@@ -23,7 +23,8 @@ struct exp2_polynomial<float> {
   static constexpr float above[] = {0x1.62e42cp-1f, 0x1.ebfd3ap-3f,  0x1.c68af6p-5f,
                                     0x1.3cfd82p-7f, 0x1.473738p-10f, 0x1.c44580p-13f};
   static constexpr float magic = 0x1.8p23f + 127.0f;  // adding it rounds to a whole number n and leaves n + bias below
-  static constexpr float cut = -126.0f;
+  static constexpr float cut = -126.0f;               // below 2^cut results are subnormal
+  /// Weights from 2^(cut + spare) on may be multiplied with values from 2^-spare on, and give no subnormal product.
   static constexpr int spare = 26;
 };
 template <>
@@ -52,10 +53,11 @@ HEED_ALWAYS_INLINE inline Batch horner(Batch f, T factor = T(1)) {
 
 }  // namespace impl
 
-/// The power of two below which weights are exactly 0, or half a step further where no instruction rounds to a whole
-/// number: 2^-100 of the row's greatest in float, 2^-960 in double, nothing beside what rounding takes. Down to where they
-/// would be subnormal themselves, their products with values are, each of which takes many cores 150 cycles: 512 rows of
-/// steep scores (σ = 20) then take three times as long under AVX2, 1.2 times under AVX-512 (`modifier/steep`).
+/// Below 2 to this power weights are exactly 0 (or half a step further where no instruction rounds to a whole number):
+/// 2^-100 of the row's greatest in float, 2^-960 in double, nothing beside what rounding takes. If they went on until they
+/// were subnormal, their products with values would be long before, and each of those takes many cores 150 cycles: 2048 rows
+/// of steep scores take 3.9 times as long under AVX2, 1.3 times under AVX-512 (`heed_bench_attention
+/// --benchmark_filter=modifier/steep`).
 template <real T>
 inline constexpr T exp2_cut =
     impl::exp2_polynomial<T>::cut + T(impl::exp2_polynomial<T>::spare) - (has_power_scaling ? T(0) : T(0.5));

@@ -101,7 +101,8 @@ class key_tiles {
     return how == widening::as_read ? in_registers<T>(x) : in_place<T>(x) && !copies(p, x);
   }
   /// Whether rows are only copied: heads side by side, 4 KiB or more from row to row, then cost 512 queries 12 to 20 % instead
-  /// of 18 to 32, 2048 queries 8 to 13 % instead of 20 to 24; 128 queries, or rows of 2 KiB, lose 5 to 10 % by it.
+  /// of 18 to 32, 2048 queries 8 to 13 % instead of 20 to 24; 128 queries, or rows of 2 KiB, lose 5 to 10 % by it
+  /// (`heed_bench_attention --benchmark_filter=side_by_side`, old and new in turns).
   static bool copies(problem<T> const& p, operand const& x) {
     return p.q_len * p.group() >= 512 && in_place<T>(x) && far_apart(x);
   }

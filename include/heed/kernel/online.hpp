@@ -34,7 +34,9 @@ HEED_ALWAYS_INLINE inline S rescale_factor(S from, S to, S unit) {
 }
 
 /// To how much a row's weights may grow, 2^lag, where following the maximum is late: with values below `large_value` so
-/// far that rows hardly ever need it twice, and sums of 2^30 keys are finite still; with others as far as 2^20 keys.
+/// far that rows hardly ever need it twice, and sums of 2^30 keys are finite still; with larger ones, whose sums
+/// overflow sooner, by 2^8. By 2^8 in all cases scores of σ = 8 take 1.5 times as long (`heed_bench_attention
+/// --benchmark_filter='amx/.*/steep'`).
 inline constexpr int usual_lag = 32, lag_of_large_values = 8;
 inline constexpr float large_value = 0x1p64f;
 

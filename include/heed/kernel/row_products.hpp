@@ -61,7 +61,8 @@ inline constexpr index fetched_beyond = 10240;
 /// Asks for the cache lines of rows ahead of who reads them: not for those of floats in a cache that have more room
 /// between them than they take, as a head's where heads lie side by side. With them asked for, 1024 keys of 8, 16 or 32
 /// such heads take 1.2 to 1.5 times as long, of 4 or 12 heads as long; but halves, and floats in memory, up to 1.5 times
-/// as long without.
+/// as long without (`heed_bench_attention --benchmark_filter=side_by_side/.*1of1024`, old and new in turns; other heads and keys
+/// in a program like it).
 template <class Stored>
 class row_fetcher {
  public:
